@@ -1,0 +1,1 @@
+"""Modules that know a foreign system: certificate authorities, endpoints, keystores and hosts."""

@@ -1,0 +1,1 @@
+"""Certificate authorities. `contract.py` says what one must do."""

@@ -1,0 +1,1 @@
+"""Endpoints: products that serve a certificate. `contract.py` says what one must do, `procedure.py` does the install."""

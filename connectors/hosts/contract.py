@@ -1,0 +1,74 @@
+"""What certgate asks of a host: files, written so that a reader sees the old or the new content and nothing between, and
+commands, always as a list of arguments. An endpoint type works over every host unchanged.
+
+Errors: `Retryable` where the host can't be reached, `Permanent` where it refuses (no permission, no space, no such
+command); the message names the path or command and the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is at a path. `path` has symbolic links resolved. `mode` is the permission bits only."""
+
+    path: str
+    owner: int
+    group: int
+    mode: int
+    size: int
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command left: exit status and output (text, at most 64 KiB each, undecodable bytes replaced)."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@runtime_checkable
+class Host(Protocol):
+    """One machine."""
+
+    @property
+    def address(self) -> str:
+        """Name or address under which services of this host are reached from here."""
+        ...
+
+    async def state(self, path: str) -> FileState | None:
+        """What is at `path`, links followed; None if nothing is."""
+        ...
+
+    async def read(self, path: str) -> bytes:
+        """The content of a regular file of at most 16 MiB."""
+        ...
+
+    async def replace(self, path: str, content: bytes, *, owner: int, group: int, mode: int) -> None:
+        """Put `content` at `path` (links followed) in one rename. Never is more than `mode` allowed to anyone, not for
+        an instant. When it fails nothing is changed and no temporary file stays."""
+        ...
+
+    async def keep(self, path: str, backup: str) -> None:
+        """Make `backup` a second name of the file at `path` (links followed): same inode, owner, mode and times.
+        Succeeds when `backup` already is that."""
+        ...
+
+    async def put_back(self, backup: str, path: str) -> None:
+        """Rename `backup` over `path` (links followed). Succeeds when it was done before (backup gone)."""
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Delete a file; one that is not there is success."""
+        ...
+
+    async def run(self, command: Sequence[str], *, timeout: timedelta) -> CommandResult:
+        """Run a command to its end, without a shell and without our environment. A non-zero status is a result, not an
+        error; a command that can't be started or outlives `timeout` (it is ended) raises."""
+        ...

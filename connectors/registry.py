@@ -1,0 +1,69 @@
+"""How connectors are found: by entry point, ours and a stranger's alike.
+
+Groups: ``certgate.cas``, ``certgate.endpoints``, ``certgate.keystores``, ``certgate.hosts``. Each entry point names a
+`ConnectorType`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from connectors.errors import Permanent
+
+Kind = Literal["cas", "endpoints", "keystores", "hosts"]
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+ConnectorT = TypeVar("ConnectorT")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a connector may know about the process it runs in. It never reads the environment or a global itself.
+
+    `home` is a folder (mode 0700) where this process keeps its own files. `secret` resolves a credential *reference*
+    such as ``file:/etc/certgate/pass`` or ``env:NAME`` and raises `Permanent` where it can't.
+    """
+
+    home: Path
+    secret: Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class ConnectorType(Generic[SettingsT, ConnectorT]):
+    """One kind of connector: its registered name, a title for people, its settings and how to open one."""
+
+    name: str
+    title: str
+    settings: type[SettingsT]
+    open: Callable[[SettingsT, Surroundings], ConnectorT]
+
+    def configure(self, values: Mapping[str, Any]) -> SettingsT:
+        """Validate `values`; raises `Permanent` with one sentence that names the field that is wrong."""
+        try:
+            return self.settings.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "settings"
+            known = ", ".join(sorted(self.settings.model_fields))
+            raise Permanent(f"{self.title}: setting {field}: {first['msg']} (known settings: {known}).") from None
+
+
+@cache
+def installed(kind: Kind) -> Mapping[str, ConnectorType[Any, Any]]:
+    """All connector types of a kind, by name, sorted. Loading one that is broken raises its own error here."""
+    found = {point.name: point.load() for point in entry_points(group=f"certgate.{kind}")}
+    return dict(sorted(found.items()))
+
+
+def find(kind: Kind, name: str) -> ConnectorType[Any, Any]:
+    """The connector type `name`; raises `Permanent` and lists what there is."""
+    types = installed(kind)
+    if name not in types:
+        raise Permanent(f"No connector named {name!r} is installed for {kind}; there is: {', '.join(types) or 'none'}.")
+    return types[name]
