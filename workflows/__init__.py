@@ -1,0 +1,1 @@
+"""What happens in which order. No I/O, no clocks, no randomness: those are `activities/`."""

@@ -1,0 +1,41 @@
+"""Names shared by all processes: workflow ids, task queues, key aliases, order references."""
+
+from __future__ import annotations
+
+MANAGER_QUEUE = "manager"
+
+
+def gateway_queue(gateway_id: int) -> str:
+    """Task queue of one gateway's worker."""
+    return f"gateway-{gateway_id}"
+
+
+def request_workflow(request_id: int) -> str:
+    """Workflow id of a certificate request."""
+    return f"request-{request_id}"
+
+
+def renewal_workflow(certificate_id: int) -> str:
+    """Workflow id of the renewal of an active certificate."""
+    return f"renewal-{certificate_id}"
+
+
+def revocation_workflow(certificate_id: int) -> str:
+    """Workflow id of the revocation of a certificate."""
+    return f"revocation-{certificate_id}"
+
+
+def join_workflow(gateway_id: int) -> str:
+    """Workflow id of a gateway's join."""
+    return f"join-{gateway_id}"
+
+
+def key_alias(request_id: int) -> str:
+    """Alias of a request's key in the gateway's keystore."""
+    return f"request-{request_id}"
+
+
+def order_reference(installation: str, request_id: int) -> str:
+    """Our reference on an order, the same however often the step runs. `installation` is this certgate's own id, so that
+    two certgates may share a CA."""
+    return f"certgate-{installation}-{request_id}"

@@ -1,0 +1,123 @@
+"""States of the records, in the vendor console's own terms."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class CertificateStatus(StrEnum):
+    """Where a request stands between the administrator and the CA."""
+
+    REQUESTED = "REQUESTED"
+    APPROVED = "APPROVED"
+    DECLINED = "DECLINED"
+    APPLIED = "APPLIED"
+    ISSUED = "ISSUED"
+    REJECTED = "REJECTED"
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+    REPLACED = "REPLACED"
+    INVALID = "INVALID"
+    CANCELED = "CANCELED"
+
+
+class InstallState(StrEnum):
+    """Where a request stands between the gateway and the endpoint."""
+
+    NOT_CONFIGURED = "NOT_CONFIGURED"
+    NOT_STARTED = "NOT_STARTED"
+    KEY_PROCESSING = "KEY_PROCESSING"
+    KEY_READY = "KEY_READY"
+    CERT_PROCESSING = "CERT_PROCESSING"
+    READY_FOR_INSTALL = "READY_FOR_INSTALL"
+    SCHEDULED = "SCHEDULED"
+    INSTALLING = "INSTALLING"
+    ACTION_REQUIRED = "ACTION_REQUIRED"
+    COMPLETED = "COMPLETED"
+    ROLLED_BACK = "ROLLED_BACK"
+    FAILED = "FAILED"
+
+
+class DelegationMode(StrEnum):
+    """Whom a gateway serves: every organization, or those it is delegated to."""
+
+    GENERAL = "GENERAL"
+    CUSTOMIZED = "CUSTOMIZED"
+
+
+class Role(StrEnum):
+    """Kinds of administrator: of everything, of organizations, of departments."""
+
+    MRAO = "MRAO"
+    RAO = "RAO"
+    DRAO = "DRAO"
+
+
+class Privilege(StrEnum):
+    """What a role assignment allows."""
+
+    REQUEST = "request"
+    APPROVE = "approve"
+    RENEW = "renew"
+    REPLACE = "replace"
+    REVOKE = "revoke"
+    INSTALL = "install"
+    MANAGE_GATEWAYS = "manage_gateways"
+    MANAGE_DELEGATION = "manage_delegation"
+    VIEW_AUDIT = "view_audit"
+    AUTO_APPROVE = "auto_approve"
+
+
+class Verdict(StrEnum):
+    """What an approver says."""
+
+    APPROVE = "approve"
+    DECLINE = "decline"
+
+
+class InstallMode(StrEnum):
+    """When an issued certificate is installed: at once (or in the window), or on an administrator's word."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class AccessMethod(StrEnum):
+    """The way an act came in, as the audit shows it."""
+
+    DASHBOARD = "dashboard"
+    COMMAND_LINE = "command line"
+    API = "api"
+    WORKFLOW = "workflow"
+    GATEWAY = "gateway"
+
+
+class Outcome(StrEnum):
+    """How an audited act ended."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class EndpointStatus(StrEnum):
+    """What is known about an endpoint."""
+
+    INIT = "INIT"
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+    RESTART_REQUIRED = "RESTART_REQUIRED"
+
+
+# A request in one of these will not change any more by itself.
+ENDED = frozenset(
+    {
+        CertificateStatus.DECLINED,
+        CertificateStatus.REJECTED,
+        CertificateStatus.INVALID,
+        CertificateStatus.CANCELED,
+        CertificateStatus.REVOKED,
+        CertificateStatus.EXPIRED,
+        CertificateStatus.REPLACED,
+    }
+)
