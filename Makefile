@@ -1,0 +1,49 @@
+# Every target prepares what it needs by itself (tools/setup.sh); the second time that takes no time.
+# Options for the command behind a target go into ARGS, for example: make demo ARGS=--json
+# Recipes are silent and set-up talks on stderr, so stdout holds only what the command itself prints.
+
+.PHONY: help demo up test lint format bench setup lock clean
+.DEFAULT_GOAL := help
+ARGS ?=
+BIN := .venv/bin
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: ## one certificate, for real: requested, approved, issued, installed on nginx, served (ARGS=--json, --keep DIR)
+	@tools/setup.sh demo
+	@exec $(BIN)/certgate demo $(ARGS)
+
+up: ## everything on this machine, until Ctrl-C (ARGS=--headless)
+	@tools/setup.sh demo
+	@exec $(BIN)/certgate up $(ARGS)
+
+test: ## all tests, with the real servers (ARGS=tests/worker, -k NAME)
+	@tools/setup.sh test
+	@exec $(BIN)/pytest $(ARGS)
+
+lint: ## ruff, mypy --strict, import-linter
+	@tools/setup.sh test
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: ## put the code into shape
+	@tools/setup.sh test
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+bench: ## requests a second and approved-to-served time, against a bare workflow (ARGS=--json)
+	@tools/setup.sh test
+	@exec $(BIN)/python -m bench $(ARGS)
+
+setup: ## only the set-up, for tests and development
+	@tools/setup.sh test
+
+lock: ## regenerate requirements/ from pyproject.toml (ARGS=--upgrade)
+	@tools/setup.sh test
+	@tools/lock.sh $(ARGS)
+
+clean: ## remove .venv and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
