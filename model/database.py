@@ -1,0 +1,144 @@
+"""The database session: SQLite in write-ahead mode by default, PostgreSQL by URL.
+
+A write takes the write lock at its start (SQLite ``BEGIN IMMEDIATE``), so that what it read is still so when it commits
+and two writers wait for each other in place of failing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlmodel import Session
+
+from model.errors import CertgateError, Unavailable
+
+_BUSY_SECONDS = 30
+_WRITES = "certgate_writes"
+
+
+class Database:
+    """One database, opened lazily; safe to use from several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self._engine = create_engine(self._url, connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None})
+            event.listen(self._engine, "connect", _tune_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            if self._url.drivername == "postgresql":
+                self._url = self._url.set(drivername="postgresql+psycopg")
+            self._engine = create_engine(self._url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+
+    @property
+    def engine(self) -> Engine:
+        """The engine underneath, for migrations and tests."""
+        return self._engine
+
+    def describe(self) -> str:
+        """The URL without its password."""
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads. Objects stay usable after it."""
+        with self._session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that holds the write lock; commits at the end, rolls back when an exception leaves the block."""
+        with self._session(self._writer) as session:
+            yield session
+            session.commit()
+
+    @contextmanager
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                yield session
+        except OperationalError as error:
+            raise Unavailable(self._sentence(error)) from error
+        except DatabaseError as error:
+            if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+                raise Unavailable(self._sentence(error)) from error
+            raise
+
+    def _sentence(self, error: DatabaseError) -> str:
+        words = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        if "no such table" in words:
+            return f"The database {self.describe()} has no tables yet: run `certgate database upgrade` or `certgate up`."
+        return f"The database {self.describe()} can't be used ({words}): check that it runs, has space and may be written."
+
+    def upgrade(self) -> None:
+        """Bring the schema to this release's revision; nothing happens when it is there already.
+
+        Raises `Unavailable` when the database was written by a newer release.
+        """
+        try:
+            if self.revision() == self.newest_revision():
+                return
+            with self._writer.connect() as connection:
+                configuration = _alembic()
+                configuration.attributes["connection"] = connection
+                command.upgrade(configuration, "head")
+                connection.commit()
+        except OperationalError as error:
+            raise Unavailable(self._sentence(error)) from error
+        except DatabaseError as error:
+            raise Unavailable(self._sentence(error)) from error
+        except CertgateError:
+            raise
+        except Exception as error:
+            if "Can't locate revision" in str(error):
+                raise Unavailable(
+                    f"The database {self.describe()} was written by a newer certgate: install that release or restore a backup."
+                ) from error
+            raise
+
+    def revision(self) -> str | None:
+        """The schema revision found, None for an empty database."""
+        try:
+            with self._engine.connect() as connection:
+                return MigrationContext.configure(connection).get_current_revision()
+        except DatabaseError as error:
+            raise Unavailable(self._sentence(error)) from error
+
+    @staticmethod
+    def newest_revision() -> str | None:
+        """The schema revision of this release."""
+        return ScriptDirectory.from_config(_alembic()).get_current_head()
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+def _alembic() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return configuration
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # FULL: a commit that was answered outlives a power cut; see docs/decisions.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_SECONDS * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

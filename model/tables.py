@@ -1,0 +1,399 @@
+"""The records. Plain data: rules stand in `model/rules/`, queries where they are used.
+
+Times are UTC and aware. Fingerprints are SHA-256, lower-case hex. PEM texts hold public things only.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from model.keys import KeyAlgorithm
+from model.states import (
+    AccessMethod,
+    CertificateStatus,
+    DelegationMode,
+    EndpointStatus,
+    InstallMode,
+    InstallState,
+    Outcome,
+    Role,
+    Verdict,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time zone aware UTC time, also on databases that forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone was about to be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give UTC back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _time(*, null: bool = False, index: bool = False) -> Any:
+    default: Any = None if null else ...
+    return Field(default=default, sa_type=UtcDateTime, nullable=null, index=index)
+
+
+def _json(default: Any) -> Any:
+    return Field(default_factory=default, sa_type=JSON, nullable=False)
+
+
+def _text(*, null: bool = True) -> Any:
+    return Field(default=None if null else ..., sa_type=Text, nullable=null)
+
+
+class Words(TypeDecorator[StrEnum]):
+    """A state, stored as its plain text, so that SQL stays readable and a new state needs no migration."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: StrEnum | str | None, dialect: Dialect) -> str | None:
+        """Only a known word is stored."""
+        return None if value is None else str(self.words(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        """Give the enumeration's member back."""
+        return None if value is None else self.words(value)
+
+
+def _word(words: type[StrEnum], default: Any = ...) -> Any:
+    return Field(default=default, sa_type=Words(words), nullable=False)  # type: ignore[call-overload]
+
+
+class Fact(SQLModel, table=True):
+    """A single fact about this installation, such as its own id."""
+
+    name: str = Field(primary_key=True, max_length=64)
+    value: str = _text(null=False)
+
+
+class Organization(SQLModel, table=True):
+    """Who certificates are for."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128, unique=True)
+
+
+class Department(SQLModel, table=True):
+    """A part of one organization."""
+
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    organization_id: int = Field(foreign_key="organization.id", index=True)
+    name: str = Field(max_length=128)
+
+
+class Administrator(SQLModel, table=True):
+    """A person who acts. `password_hash` is argon2id; None where the person signs in elsewhere or not at all."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    login: str = Field(max_length=64, unique=True)
+    full_name: str = Field(default="", max_length=128)
+    email: str = Field(default="", max_length=256)
+    password_hash: str | None = Field(default=None, max_length=256)
+    active: bool = True
+    failed_sign_ins: int = 0
+    locked_until: datetime | None = _time(null=True)
+    created_at: datetime = _time()
+
+
+class RoleAssignment(SQLModel, table=True):
+    """What an administrator may do and where: everywhere (MRAO), in an organization (RAO), in a department (DRAO)."""
+
+    __tablename__ = "role_assignment"
+    id: int | None = Field(default=None, primary_key=True)
+    administrator_id: int = Field(foreign_key="administrator.id", index=True)
+    role: Role = _word(Role)
+    organization_id: int | None = Field(default=None, foreign_key="organization.id")
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+    privileges: list[str] = _json(list)
+
+
+class AccessToken(SQLModel, table=True):
+    """A command line or API token; only its SHA-256 is kept."""
+
+    __tablename__ = "access_token"
+    id: int | None = Field(default=None, primary_key=True)
+    administrator_id: int = Field(foreign_key="administrator.id", index=True)
+    digest: str = Field(max_length=64, unique=True)
+    created_at: datetime = _time()
+    expires_at: datetime = _time()
+
+
+class Gateway(SQLModel, table=True):
+    """An orchestration gateway. Whether it is connected is asked of the engine, never stored as truth."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128)
+    name_key: str = Field(max_length=128, unique=True)
+    delegation_mode: DelegationMode = _word(DelegationMode, DelegationMode.GENERAL)
+    comments: str = Field(default="", max_length=256)
+    active: bool = True
+    version: str | None = Field(default=None, max_length=64)
+    os: str | None = Field(default=None, max_length=128)
+    created_at: datetime = _time()
+    joined_at: datetime | None = _time(null=True)
+    token_digest: str | None = Field(default=None, max_length=64)
+    token_expires_at: datetime | None = _time(null=True)
+
+
+class Delegation(SQLModel, table=True):
+    """A gateway serves an organization, or one of its departments."""
+
+    __table_args__ = (UniqueConstraint("gateway_id", "organization_id", "department_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    organization_id: int = Field(foreign_key="organization.id")
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+
+
+class Endpoint(SQLModel, table=True):
+    """A product that serves certificates, reached by one gateway. `credential` is a reference that the gateway resolves."""
+
+    __table_args__ = (UniqueConstraint("gateway_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    name: str = Field(max_length=512)
+    type: str = Field(max_length=64)
+    connection: str = Field(default="local", max_length=32)
+    settings: dict[str, Any] = _json(dict)
+    connection_settings: dict[str, Any] = _json(dict)
+    credential: str | None = Field(default=None, max_length=512)
+    install_mode: InstallMode = _word(InstallMode, InstallMode.AUTO)
+    window_cron: str | None = Field(default=None, max_length=128)
+    window_zone: str = Field(default="UTC", max_length=64)
+    window_minutes: int = 60
+    status: EndpointStatus = _word(EndpointStatus, EndpointStatus.INIT)
+    last_error: str | None = _text()
+    discovered_at: datetime | None = _time(null=True)
+
+
+class EndpointBinding(SQLModel, table=True):
+    """A place of an endpoint that serves a certificate, as it was last discovered."""
+
+    __tablename__ = "endpoint_binding"
+    __table_args__ = (UniqueConstraint("endpoint_id", "binding"),)
+    id: int | None = Field(default=None, primary_key=True)
+    endpoint_id: int = Field(foreign_key="endpoint.id", index=True)
+    binding: str = Field(max_length=512)
+    names: list[str] = _json(list)
+    listeners: list[str] = _json(list)
+    certificate_path: str | None = _text()
+    shared_with: list[str] = _json(list)
+    obstacle: str | None = _text()
+    served_fingerprint: str | None = Field(default=None, max_length=64)
+
+
+class Keystore(SQLModel, table=True):
+    """Where a gateway makes and keeps keys. Every gateway has one named `default`."""
+
+    __table_args__ = (UniqueConstraint("gateway_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    name: str = Field(max_length=128)
+    type: str = Field(max_length=64)
+    settings: dict[str, Any] = _json(dict)
+
+
+class CertificateAuthority(SQLModel, table=True):
+    """A configured CA. `reached_from` says whose network it is in: `manager` or `gateway`."""
+
+    __tablename__ = "certificate_authority"
+    __table_args__ = (CheckConstraint("reached_from IN ('manager', 'gateway')", name="ck_authority_reached_from"),)
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128, unique=True)
+    type: str = Field(max_length=64)
+    settings: dict[str, Any] = _json(dict)
+    reached_from: str = Field(default="manager", max_length=16)
+    is_private: bool = True
+    active: bool = True
+
+
+class CertificateProfile(SQLModel, table=True):
+    """What kind of certificate: key, validity, allowed names, CA. `allowed_names` empty allows every valid name."""
+
+    __tablename__ = "certificate_profile"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128, unique=True)
+    authority_id: int = Field(foreign_key="certificate_authority.id")
+    authority_profile: str | None = Field(default=None, max_length=128)
+    key_algorithm: KeyAlgorithm = _word(KeyAlgorithm, KeyAlgorithm.EC_P256)
+    validity_seconds: int | None = None
+    allowed_names: list[str] = _json(list)
+    reuse_key: bool = False
+
+
+class ApprovalPolicy(SQLModel, table=True):
+    """Who must approve. The policy of the organization holds, else the one without organization. Durations in seconds."""
+
+    __tablename__ = "approval_policy"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128, unique=True)
+    organization_id: int | None = Field(default=None, foreign_key="organization.id", unique=True)
+    approvals_required: int = 1
+    four_eyes: bool = True
+    reminder_seconds: int = 86_400
+    expiry_seconds: int = 30 * 86_400
+    auto_approve_renewals: bool = True
+    auto_approve_privileged: bool = False
+
+
+class TrustedCertificate(SQLModel, table=True):
+    """A root or intermediate that chains may be completed with; roots are trust anchors."""
+
+    __tablename__ = "trusted_certificate"
+    id: int | None = Field(default=None, primary_key=True)
+    subject: str = Field(max_length=1024)
+    fingerprint: str = Field(max_length=64, unique=True)
+    is_root: bool = False
+    not_before: datetime = _time()
+    not_after: datetime = _time()
+    pem: str = _text(null=False)
+
+
+class CertificateRequest(SQLModel, table=True):
+    """A request: the projection, for lists and search, of the workflow that carries it out."""
+
+    __tablename__ = "certificate_request"
+    __table_args__ = (
+        Index("ix_certificate_request_status_id", "status", "id"),
+        Index("ix_certificate_request_organization_id_id", "organization_id", "id"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    organization_id: int = Field(foreign_key="organization.id")
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+    requester_id: int = Field(foreign_key="administrator.id")
+    common_name: str = Field(max_length=253, index=True)
+    names: list[str] = _json(list)
+    profile_id: int = Field(foreign_key="certificate_profile.id")
+    authority_id: int = Field(foreign_key="certificate_authority.id")
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    endpoint_id: int | None = Field(default=None, foreign_key="endpoint.id")
+    binding: str | None = Field(default=None, max_length=512)
+    key_algorithm: KeyAlgorithm = _word(KeyAlgorithm)
+    key_alias: str = Field(default="", max_length=128)
+    install_mode: InstallMode = _word(InstallMode, InstallMode.AUTO)
+    comments: str = Field(default="", max_length=1024)
+    custom_fields: dict[str, str] = _json(dict)
+    renews_certificate_id: int | None = Field(default=None, index=True)
+    status: CertificateStatus = _word(CertificateStatus, CertificateStatus.REQUESTED)
+    install_state: InstallState = _word(InstallState, InstallState.NOT_CONFIGURED)
+    order_number: str | None = Field(default=None, max_length=128, index=True)
+    csr_pem: str | None = _text()
+    reason: str | None = _text()
+    issued_fingerprint: str | None = Field(default=None, max_length=64)
+    served_fingerprint: str | None = Field(default=None, max_length=64)
+    install_after: datetime | None = _time(null=True)
+    started: bool = Field(default=False, index=True)
+    closed: bool = Field(default=False, index=True)
+    created_at: datetime = _time(index=True)
+    updated_at: datetime = _time()
+
+
+class Decision(SQLModel, table=True):
+    """An approver's word on a request; one an administrator."""
+
+    __table_args__ = (UniqueConstraint("request_id", "administrator_id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: int = Field(foreign_key="certificate_request.id", index=True)
+    administrator_id: int = Field(foreign_key="administrator.id")
+    verdict: Verdict = _word(Verdict)
+    comment: str = Field(default="", max_length=1024)
+    decided_at: datetime = _time()
+
+
+class Certificate(SQLModel, table=True):
+    """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: int = Field(foreign_key="certificate_request.id", unique=True)
+    organization_id: int = Field(foreign_key="organization.id", index=True)
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+    common_name: str = Field(max_length=253, index=True)
+    pem: str = _text(null=False)
+    chain_pem: list[str] = _json(list)
+    serial_number: str = Field(max_length=40)
+    fingerprint: str = Field(max_length=64, unique=True)
+    not_before: datetime = _time()
+    not_after: datetime = _time(index=True)
+    status: CertificateStatus = _word(CertificateStatus, CertificateStatus.ISSUED)
+    active: bool = False
+    renew_at: datetime | None = _time(null=True)
+    renewal_note: str | None = _text()
+    auto_renew: bool = True
+    replaced_by_id: int | None = None
+    revoked_at: datetime | None = _time(null=True)
+    revocation_reason: str | None = Field(default=None, max_length=32)
+
+
+class Installation(SQLModel, table=True):
+    """A certificate on a binding: what was tried and what a handshake showed before and after."""
+
+    __table_args__ = (UniqueConstraint("certificate_id", "endpoint_id", "binding"),)
+    id: int | None = Field(default=None, primary_key=True)
+    certificate_id: int = Field(foreign_key="certificate.id", index=True)
+    endpoint_id: int = Field(foreign_key="endpoint.id", index=True)
+    binding: str = Field(max_length=512)
+    state: InstallState = _word(InstallState)
+    attempts: int = 0
+    verification: str | None = Field(default=None, max_length=32)
+    served_before: str | None = Field(default=None, max_length=64)
+    served_after: str | None = Field(default=None, max_length=64)
+    steps: list[dict[str, str]] = _json(list)
+    message: str | None = _text()
+    updated_at: datetime = _time()
+
+
+class AuditEntry(SQLModel, table=True):
+    """One act. Numbered without gaps and chained by hash (`model/audit.py`); the database refuses change and deletion."""
+
+    __tablename__ = "audit_entry"
+    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    time: datetime = _time(index=True)
+    actor: str = Field(max_length=128, index=True)
+    access_method: AccessMethod = _word(AccessMethod)
+    action: str = Field(max_length=64, index=True)
+    object_type: str = Field(max_length=32)
+    object_id: int | None = None
+    gateway_id: int | None = Field(default=None, index=True)
+    organization_id: int | None = None
+    department_id: int | None = None
+    description: str = _text(null=False)
+    outcome: Outcome = _word(Outcome)
+    once: str | None = Field(default=None, max_length=192, unique=True)
+    previous_hash: str = Field(max_length=64)
+    hash: str = Field(max_length=64)
+
+    __table_args__ = (Index("ix_audit_entry_object", "object_type", "object_id"),)
+
+
+class AuditHead(SQLModel, table=True):
+    """The last number and hash of the audit trail; one row, and the lock that keeps the trail gapless."""
+
+    __tablename__ = "audit_head"
+    id: int = Field(default=1, primary_key=True)
+    sequence: int = 0
+    hash: str = Field(default="0" * 64, max_length=64)
