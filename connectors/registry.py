@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import Permanent
+from connectors.hosts.contract import Host
 
 Kind = Literal["cas", "endpoints", "keystores", "hosts"]
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -27,11 +28,19 @@ class Surroundings:
     """What a connector may know about the process it runs in. It never reads the environment or a global itself.
 
     `home` is a folder (mode 0700) where this process keeps its own files. `secret` resolves a credential *reference*
-    such as ``file:/etc/certgate/pass`` or ``env:NAME`` and raises `Permanent` where it can't.
+    such as ``file:/etc/certgate/pass`` or ``env:NAME`` and raises `Permanent` where it can't. `host` is the machine
+    that the product runs on, opened by its own connector; None for a product that is reached by its own interface.
     """
 
     home: Path
     secret: Callable[[str], bytes]
+    host: Host | None = None
+
+    def require_host(self, title: str) -> Host:
+        """The host, for a connector (`title`) that can't do without files and commands; raises `Permanent`."""
+        if self.host is None:
+            raise Permanent(f"{title} needs a connection to the host that it runs on (local or ssh); none is set.")
+        return self.host
 
 
 @dataclass(frozen=True)

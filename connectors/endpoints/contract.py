@@ -1,11 +1,11 @@
 """What certgate asks of an endpoint: say what it serves and where, and let one binding's certificate be exchanged in
-small steps that can each be undone. The order of the steps, the proof by handshake and the putting back are the same for
-every type and stand in `procedure.py`.
+small steps that can each be undone. The order of the steps, the proof by handshake and the putting back are the same
+for every type and stand in `procedure.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -27,30 +27,76 @@ class Verification(StrEnum):
     HANDSHAKE_FAILED = "HANDSHAKE_FAILED"
 
 
+class Activation(StrEnum):
+    """What an endpoint can say of itself after `activate`."""
+
+    IN_EFFECT = "IN_EFFECT"
+    """Whatever used the old certificate takes no new connections any more: one matching handshake is proof."""
+    REQUESTED = "REQUESTED"
+    """The product took the order and tells nothing more: only matching handshakes in a row are proof."""
+
+
 @dataclass(frozen=True)
 class Listener:
-    """Where a binding is reached: `address` is an IP address or host name that can be connected to from the gateway."""
+    """Where a binding is reached: `address` is an IP address or host name that can be connected to from the gateway.
+    With `proxy_protocol` the listener expects a PROXY protocol header before the handshake."""
 
     address: str
     port: int
+    proxy_protocol: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One handshake that shows what a binding serves: where, and with which name in SNI (RFC 6066; None: none)."""
+
+    listener: Listener
+    server_name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.listener} ({self.server_name or 'no SNI'})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a certificate with its chain, and its private key, are kept: two paths (the same one twice where both are
+    in one file), or the names of two objects on a device."""
+
+    certificate: str
+    key: str
 
 
 @dataclass(frozen=True)
 class Binding:
     """One place of an endpoint that serves a certificate: a virtual host, a profile, an alias.
 
-    `id` is stable as long as the place keeps its name and port. `names` are the host names it answers to (first one is
-    sent as SNI; empty: none is sent). `shared_with` lists ids of bindings that use the same certificate file, so that an
-    install here changes them too. `obstacle` says in one sentence why certgate can't install here, or is None.
+    `id` is stable as long as the place keeps its name and port. `names` are the host names that it answers to and that
+    its certificate must cover (``*.`` is one label). `listeners` is where it is reached, `probes` the handshakes
+    that together prove what it serves. `places` has one entry a certificate: two where RSA and ECDSA are both served.
+    `shared_with` lists ids of bindings that use the same place, so that an install here changes them too. `obstacle`
+    says in one sentence why certgate can't install here, or is None.
     """
 
     id: str
     names: Sequence[str]
     listeners: Sequence[Listener]
-    certificate_path: str | None = None
-    key_path: str | None = None
-    shared_with: Sequence[str] = field(default_factory=tuple)
+    probes: Sequence[Probe] = ()
+    places: Sequence[Place] = ()
+    shared_with: Sequence[str] = ()
     obstacle: str | None = None
+
+    @property
+    def certificate_path(self) -> str | None:
+        """Where the (first) certificate is, for people to see."""
+        return self.places[0].certificate if self.places else None
+
+    @property
+    def key_path(self) -> str | None:
+        """Where the (first) private key is, for people to see."""
+        return self.places[0].key if self.places else None
 
 
 @dataclass(frozen=True)
@@ -64,6 +110,30 @@ class Material:
 
 
 @dataclass(frozen=True)
+class InPlace:
+    """What a place holds now, whether it is served or not. Fingerprints are SHA-256, lower-case hex; `certificate` is
+    None where there is none that can be read. `public_key` is the SHA-256 of the private key's SubjectPublicKeyInfo;
+    None where there is no key or it can't be looked at."""
+
+    certificate: str | None
+    chain: Sequence[str] = ()
+    public_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What `restore` needs, in another process and after a crash. It is written to the journal, so it has no secrets.
+
+    `kept` maps what will be changed to the name under which the old state is kept; `absent` is what did not exist.
+    """
+
+    name: str
+    place: Place
+    kept: Mapping[str, str]
+    absent: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Served:
     """What one handshake showed. `fingerprint` (SHA-256, lower-case hex) is None unless a certificate came."""
 
@@ -71,6 +141,7 @@ class Served:
     verification: Verification
     fingerprint: str | None
     message: str
+    server_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +158,20 @@ class InstallReport:
 
 @runtime_checkable
 class Endpoint(Protocol):
-    """One configured product. A method that fails raises the tree of `connectors/errors.py` with the product's own words."""
+    """One configured product. A method that fails raises the tree of `connectors/errors.py` with the product's words.
+
+    Nothing about a job is kept on the object between calls: each call gets what it needs.
+    """
+
+    @property
+    def identity(self) -> str:
+        """The same for all that talk to this product, different for any other: installs are one at a time for it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """How it is called in sentences for people."""
+        ...
 
     async def discover(self) -> Sequence[Binding]:
         """All bindings, read from the real configuration, in its order."""
@@ -101,23 +185,35 @@ class Endpoint(Protocol):
         """Whether the product is up and would be reached by `activate`."""
         ...
 
-    async def snapshot(self, binding: Binding, journal: str) -> None:
-        """Keep all that `write` will change, durably, under the name `journal`, so that `restore` works in another
-        process after a crash. Called again under the same name it changes nothing."""
+    async def choose(self, binding: Binding, material: Material) -> Place:
+        """The place of the binding that this material belongs to; raises `Permanent` where none fits its key type."""
         ...
 
-    async def write(self, binding: Binding, material: Material) -> None:
+    async def in_place(self, place: Place) -> InPlace:
+        """What the place holds now."""
+        ...
+
+    async def plan(self, place: Place, name: str) -> Snapshot:
+        """What `snapshot` will do under `name`. Looks only."""
+        ...
+
+    async def snapshot(self, snapshot: Snapshot) -> None:
+        """Keep all that `write` will change, durably. Called again it changes nothing."""
+        ...
+
+    async def write(self, place: Place, material: Material) -> None:
         """Put the material in place, atomically a file, with the owner and mode that was there. Serves nothing yet."""
         ...
 
-    async def activate(self) -> None:
-        """Make the product use what is in place, without dropping a connection."""
+    async def activate(self) -> Activation:
+        """Make the product use what is in place, without dropping a connection, and wait (bounded) until it does if it
+        can be asked. Raises with the product's words where it stays with the old."""
         ...
 
-    async def restore(self, binding: Binding, journal: str) -> None:
-        """Put back byte for byte what `snapshot` kept under that name. It may be called again."""
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Put back byte for byte what `snapshot` kept. It may be called again, and after only a part was kept."""
         ...
 
-    async def discard(self, binding: Binding, journal: str) -> None:
-        """Forget what `snapshot` kept; the install stands."""
+    async def discard(self, snapshot: Snapshot) -> None:
+        """Forget what `snapshot` kept. It may be called again."""
         ...

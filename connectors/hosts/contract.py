@@ -1,5 +1,5 @@
-"""What certgate asks of a host: files, written so that a reader sees the old or the new content and nothing between, and
-commands, always as a list of arguments. An endpoint type works over every host unchanged.
+"""What certgate asks of a host: files, written so that a reader sees the old or the new content and nothing between,
+and commands, always as a list of arguments. An endpoint type works over every host unchanged.
 
 Errors: `Retryable` where the host can't be reached, `Permanent` where it refuses (no permission, no space, no such
 command); the message names the path or command and the host.
@@ -15,7 +15,8 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class FileState:
-    """What is at a path. `path` has symbolic links resolved. `mode` is the permission bits only."""
+    """What is at a path. `path` has symbolic links resolved. `owner` and `group` are numbers, `mode` is the permission
+    bits only, `size` is in bytes."""
 
     path: str
     owner: int
@@ -47,12 +48,18 @@ class Host(Protocol):
         ...
 
     async def read(self, path: str) -> bytes:
-        """The content of a regular file of at most 16 MiB."""
+        """The content of a regular file of at most 16 MiB; a file that is not there is `Permanent`."""
         ...
 
-    async def replace(self, path: str, content: bytes, *, owner: int, group: int, mode: int) -> None:
+    async def glob(self, pattern: str) -> Sequence[str]:
+        """The paths that an absolute shell pattern stands for, in byte order; names with a leading dot only where the
+        pattern spells the dot, as in glob(7)."""
+        ...
+
+    async def replace(self, path: str, content: bytes, *, owner: int | None, group: int | None, mode: int) -> None:
         """Put `content` at `path` (links followed) in one rename. Never is more than `mode` allowed to anyone, not for
-        an instant. When it fails nothing is changed and no temporary file stays."""
+        an instant. `owner` and `group` None: whoever certgate acts as there. When it fails nothing is changed and no
+        temporary file stays."""
         ...
 
     async def keep(self, path: str, backup: str) -> None:
@@ -65,7 +72,7 @@ class Host(Protocol):
         ...
 
     async def delete(self, path: str) -> None:
-        """Delete a file; one that is not there is success."""
+        """Delete a file (a link itself, not what it leads to); one that is not there is success."""
         ...
 
     async def run(self, command: Sequence[str], *, timeout: timedelta) -> CommandResult:
