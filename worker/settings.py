@@ -1,0 +1,208 @@
+"""What an installation is told about itself: its home folder, its database, its Temporal cluster, its ports.
+
+The sources, the later one wins: defaults, `certgate.toml` in the home folder, the environment.
+
+```toml
+# certgate.toml, every key with its default
+# home: --home, else CERTGATE_HOME, else ~/.certgate
+
+[database]
+url = "sqlite:///<home>/certgate.db"  # CERTGATE_DATABASE_URL
+url_file = ""           # CERTGATE_DATABASE_URL_FILE: a path to a file that holds the URL (a mounted secret)
+
+[temporal]
+port = 7233             # of the embedded server; 0: any free one, the same again where possible
+ui_port = 8233          # of its web page; 0 as above
+retention_days = 30     # how long closed workflows stay visible in the embedded server
+# Any of the next three names an outside cluster instead, and so do TEMPORAL_ADDRESS, TEMPORAL_PROFILE and
+# TEMPORAL_CONFIG_FILE. All go through the SDK's own environment configuration, where TLS and API keys are set.
+address = ""            # host:port
+profile = ""            # a profile in the SDK's configuration file
+config_file = ""        # that file, where it is not in its usual place
+namespace = "default"   # TEMPORAL_NAMESPACE; of the embedded server or of the cluster
+
+[dashboard]
+host = "127.0.0.1"      # CERTGATE_DASHBOARD_HOST; anything else is for containers and reverse proxies
+port = 8501             # CERTGATE_DASHBOARD_PORT; 0: any free one
+```
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from model.errors import InvalidInput, Unavailable
+
+FILE_NAME = "certgate.toml"
+OUTSIDE_VARIABLES = ("TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE", "TEMPORAL_PROFILE")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TemporalSettings(_Section):
+    """Where Temporal is. `outside` decides between the embedded server and a configured cluster."""
+
+    port: Port = 7233
+    ui_port: Port = 8233
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    address: str | None = None
+    profile: str | None = None
+    config_file: Path | None = None
+    namespace: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+    @property
+    def outside(self) -> bool:
+        """True if a cluster was configured; the embedded server is then never started."""
+        return bool(self.address or self.profile or self.config_file)
+
+    @property
+    def embedded_namespace(self) -> str:
+        """The namespace to use in the embedded server."""
+        return self.namespace or "default"
+
+
+class DashboardSettings(_Section):
+    """Where the dashboard listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8501
+
+
+class Settings(_Section):
+    """One installation. Make it with `load`; the home folder exists then and belongs to its owner alone."""
+
+    home: Path
+    # The URL may hold a password: it shows only by get_secret_value().
+    database_url: SecretStr
+    temporal: TemporalSettings = TemporalSettings()
+    dashboard: DashboardSettings = DashboardSettings()
+
+    @property
+    def logs(self) -> Path:
+        """The folder that the processes' logs are in."""
+        return self.home / "logs"
+
+    @property
+    def run(self) -> Path:
+        """The folder for what is only true while processes run."""
+        return self.home / "run"
+
+
+class _DatabaseFile(_Section):
+    url: SecretStr | None = None
+    url_file: Path | None = None
+
+
+class _File(_Section):
+    """`certgate.toml` as it stands."""
+
+    database: _DatabaseFile = _DatabaseFile()
+    temporal: TemporalSettings = TemporalSettings()
+    dashboard: DashboardSettings = DashboardSettings()
+
+
+def load(home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the settings of an installation, and makes its home folder (mode 0700) if there is none.
+
+    `home` is what `--home` said; `environment` is `os.environ` unless a test says otherwise.
+
+    Raises:
+        InvalidInput: the settings file or a variable is wrong; the sentence names the key.
+        Unavailable: the home folder, or a file named in the settings, cannot be used.
+    """
+    variables = os.environ if environment is None else environment
+    folder = _home(home, variables)
+    file = _read_file(folder / FILE_NAME)
+
+    # An empty string in the file means the same as no key: that is how the documented example reads.
+    temporal = {name: value for name, value in file.temporal.model_dump().items() if value not in ("", Path())}
+    for key, variable in zip(("address", "config_file", "profile"), OUTSIDE_VARIABLES, strict=True):
+        if variables.get(variable):
+            temporal[key] = variables[variable]
+    if variables.get("TEMPORAL_NAMESPACE"):
+        temporal["namespace"] = variables["TEMPORAL_NAMESPACE"]
+    dashboard = file.dashboard.model_dump()
+    for key in ("host", "port"):
+        if variables.get(f"CERTGATE_DASHBOARD_{key.upper()}"):
+            dashboard[key] = variables[f"CERTGATE_DASHBOARD_{key.upper()}"]
+    try:
+        return Settings(
+            home=folder,
+            database_url=_database_url(file.database, folder, variables),
+            temporal=TemporalSettings.model_validate(temporal),
+            dashboard=DashboardSettings.model_validate(dashboard),
+        )
+    except ValidationError as error:
+        raise InvalidInput(f"The environment has a wrong setting: {_explain(error)}.") from None
+
+
+def _home(named: Path | None, variables: Mapping[str, str]) -> Path:
+    home = (named or Path(variables.get("CERTGATE_HOME") or Path.home() / ".certgate")).expanduser().absolute()
+    try:
+        # Parents get the usual mode; only the home itself is closed to others.
+        home.parent.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The home folder {home} cannot be made: {error.strerror}; name another with --home."
+        ) from None
+    return home
+
+
+def _read_file(path: Path) -> _File:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return _File()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path} is not UTF-8 text.") from None
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        return _File.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        raise InvalidInput(f"{path} is wrong: {_explain(error)}.") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaint, in words, and without the value: it may be a secret."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"there is no key '{key}'"
+    message = first["msg"]
+    return f"'{key}': {message[0].lower()}{message[1:]}"
+
+
+def _database_url(file: _DatabaseFile, home: Path, variables: Mapping[str, str]) -> SecretStr:
+    if variables.get("CERTGATE_DATABASE_URL"):
+        return SecretStr(variables["CERTGATE_DATABASE_URL"])
+    if variables.get("CERTGATE_DATABASE_URL_FILE"):
+        return _secret_file(Path(variables["CERTGATE_DATABASE_URL_FILE"]), "CERTGATE_DATABASE_URL_FILE")
+    if file.url is not None and file.url.get_secret_value():
+        return file.url
+    if file.url_file is not None and file.url_file != Path():
+        return _secret_file(home / file.url_file, "database.url_file")
+    return SecretStr(f"sqlite:///{home / 'certgate.db'}")
+
+
+def _secret_file(path: Path, named_by: str) -> SecretStr:
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Unavailable(f"The file {path} (named by {named_by}) cannot be read: {error.strerror}.") from None
+    if not secret:
+        raise InvalidInput(f"The file {path} (named by {named_by}) is empty.")
+    return SecretStr(secret)
