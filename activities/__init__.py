@@ -1,0 +1,1 @@
+"""The steps of the life cycle, one class a stage, each with its dependencies injected."""

@@ -4,6 +4,7 @@ ConnectorError
 ├── Retryable        the environment failed (connection cut, CA busy); the same call may succeed later
 ├── Pending          nothing failed: the work goes on at the other side; ask again after `after`
 ├── Permanent        nothing in the environment will mend it; a person must change something first
+│   ├── Rejected         the CA refused the order for good
 │   ├── ActionRequired   a person must do one named thing at the endpoint, then the step can be repeated
 │   └── RolledBack       an install failed, and the endpoint was put back and proved as it was before
 ├── RestoreFailed    an install failed and putting back failed too: the one outcome that must wake somebody
@@ -44,6 +45,10 @@ class Pending(ConnectorError):
 
 class Permanent(ConnectorError):
     """Will not succeed until a person changes something."""
+
+
+class Rejected(Permanent):
+    """The CA looked at the order and will never issue it; the message has its reason."""
 
 
 class ActionRequired(Permanent):

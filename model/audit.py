@@ -73,12 +73,9 @@ class Check:
 
 def append(session: Session, act: Act, now: datetime) -> bool:
     """Append `act` in the session's transaction. False when an act of that `once` was told before."""
+    head = session.exec(select(AuditHead).where(AuditHead.id == 1).with_for_update()).one()
     if act.once is not None and session.exec(select(AuditEntry.sequence).where(AuditEntry.once == act.once)).first():
         return False
-    head = session.exec(select(AuditHead).where(AuditHead.id == 1).with_for_update()).one_or_none()
-    if head is None:
-        head = AuditHead(id=1, sequence=0, hash=ORIGIN)
-        session.add(head)
     entry = AuditEntry(
         sequence=head.sequence + 1,
         time=now,
@@ -122,13 +119,17 @@ def verify(session: Session, *, batch: int = 5000) -> Check:
         if entry.sequence != expected:
             return Check(count, previous, Finding(expected, f"entry {expected} is missing"))
         if entry.previous_hash != previous:
-            return Check(count, previous, Finding(entry.sequence, f"entry {entry.sequence} does not follow the one before"))
+            return Check(
+                count, previous, Finding(entry.sequence, f"entry {entry.sequence} does not follow the one before")
+            )
         if entry.hash != digest(entry):
             return Check(count, previous, Finding(entry.sequence, f"entry {entry.sequence} was changed"))
         expected, previous = expected + 1, entry.hash
     head = session.get(AuditHead, 1)
     if head is not None and (head.sequence, head.hash) != (expected - 1, previous):
-        return Check(count, previous, Finding(expected, f"the trail ends at {expected - 1}, the head says {head.sequence}"))
+        return Check(
+            count, previous, Finding(expected, f"the trail ends at {expected - 1}, the head says {head.sequence}")
+        )
     return Check(count, previous, None)
 
 

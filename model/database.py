@@ -78,8 +78,12 @@ class Database:
     def _sentence(self, error: DatabaseError) -> str:
         words = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         if "no such table" in words:
-            return f"The database {self.describe()} has no tables yet: run `certgate database upgrade` or `certgate up`."
-        return f"The database {self.describe()} can't be used ({words}): check that it runs, has space and may be written."
+            return (
+                f"The database {self.describe()} has no tables yet: run `certgate database upgrade` or `certgate up`."
+            )
+        return (
+            f"The database {self.describe()} can't be used ({words}): check that it runs, has space and may be written."
+        )
 
     def upgrade(self) -> None:
         """Bring the schema to this release's revision; nothing happens when it is there already.

@@ -80,7 +80,7 @@ class Words(TypeDecorator[StrEnum]):
 
 
 def _word(words: type[StrEnum], default: Any = ...) -> Any:
-    return Field(default=default, sa_type=Words(words), nullable=False)  # type: ignore[call-overload]
+    return Field(default=default, sa_type=Words(words), nullable=False)
 
 
 class Fact(SQLModel, table=True):
@@ -171,7 +171,7 @@ class Delegation(SQLModel, table=True):
 
 
 class Endpoint(SQLModel, table=True):
-    """A product that serves certificates, reached by one gateway. `credential` is a reference that the gateway resolves."""
+    """A product that serves certificates, reached by one gateway. `credential` is a reference the gateway resolves."""
 
     __table_args__ = (UniqueConstraint("gateway_id", "name"),)
     id: int | None = Field(default=None, primary_key=True)
@@ -247,7 +247,7 @@ class CertificateProfile(SQLModel, table=True):
 
 
 class ApprovalPolicy(SQLModel, table=True):
-    """Who must approve. The policy of the organization holds, else the one without organization. Durations in seconds."""
+    """Who must approve. The organization's own policy holds, else the one without organization. Times in seconds."""
 
     __tablename__ = "approval_policy"
     id: int | None = Field(default=None, primary_key=True)
@@ -368,7 +368,7 @@ class Installation(SQLModel, table=True):
 
 
 class AuditEntry(SQLModel, table=True):
-    """One act. Numbered without gaps and chained by hash (`model/audit.py`); the database refuses change and deletion."""
+    """One act. Numbered without gaps, chained by hash (`model/audit.py`); the database refuses change and deletion."""
 
     __tablename__ = "audit_entry"
     sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
@@ -13,7 +13,7 @@ from sqlmodel.sql.sqltypes import AutoString
 from model.tables import UtcDateTime, Words
 
 
-def _plain_types(kind: str, item: Any, _context: AutogenContext) -> str | bool:
+def _plain_types(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
     """Migrations name the database's own types only, so that an old one never depends on today's code."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"

@@ -67,7 +67,9 @@ def due_at(life: Life) -> datetime:
 
 def _ended(life: Life, now: datetime) -> Plan | None:
     if life.status in (CertificateStatus.REVOKED, CertificateStatus.REPLACED):
-        return Plan(Step.STOP, now, str(life.status), f"The certificate is {life.status.lower()}; nothing is to be renewed.")
+        return Plan(
+            Step.STOP, now, str(life.status), f"The certificate is {life.status.lower()}; nothing is to be renewed."
+        )
     return None
 
 
@@ -82,7 +84,12 @@ def _not_automatic(life: Life, now: datetime) -> Plan | None:
         return None
     if remaining(life, now) <= timedelta(0):
         return Plan(Step.STOP, now, "EXPIRED", "The certificate has expired and is not renewed by itself.")
-    return Plan(Step.WAIT, life.not_after, "NOT_AUTOMATIC", "Renewal by itself is off; it is renewed on an administrator's word.")
+    return Plan(
+        Step.WAIT,
+        life.not_after,
+        "NOT_AUTOMATIC",
+        "Renewal by itself is off; it is renewed on an administrator's word.",
+    )
 
 
 def _resting(life: Life, now: datetime) -> Plan | None:
@@ -119,5 +126,5 @@ def plan(life: Life, now: datetime) -> Plan:
 def rest_after(attempt: int, left: timedelta) -> timedelta:
     """How long to rest after the `attempt`-th failure (from 1): 1 h, 2 h, 4 h … a day, never more than a quarter of the
     remaining life, at least ten minutes."""
-    wanted = min(timedelta(hours=1) * 2 ** min(attempt - 1, 5), timedelta(days=1))
+    wanted = min(timedelta(hours=2 ** min(max(attempt, 1) - 1, 5)), timedelta(days=1))
     return max(timedelta(minutes=10), min(wanted, left / 4))

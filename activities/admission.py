@@ -1,0 +1,150 @@
+"""A request comes in, its CSR comes back: both are checked again here, where nobody can go around it."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from activities.records import Records, authority_access, endpoint_access, keystore_access, load
+from model import access, naming
+from model.errors import CertgateError
+from model.messages import AcceptCsr, Admission, CsrOutcome, Progress, RequestStart
+from model.rules import approval, certificates, names
+from model.states import CertificateStatus, InstallState, Outcome, Privilege
+from model.tables import (
+    Administrator,
+    Certificate,
+    CertificateAuthority,
+    CertificateProfile,
+    CertificateRequest,
+    Endpoint,
+    Gateway,
+    Organization,
+)
+from sqlmodel import Session
+
+
+class Admissions(Records):
+    """Steps on the manager up to the approval, and the plain progress of a request."""
+
+    @activity.defn(name="records.admit")
+    def admit(self, start: RequestStart) -> Admission:
+        """Load the request and check delegation, names and the requester's right once more."""
+        with self.writing() as session:
+            request = load(session, start.request_id)
+            refused = self._refusal(session, request)
+            if refused is not None:
+                self.tell(session, request, "request.refused", refused, outcome=Outcome.REFUSED)
+                return Admission(start.request_id, refused)
+            request.started = True
+            if request.install_state == InstallState.NOT_STARTED:
+                request.install_state = InstallState.KEY_PROCESSING
+            session.add(request)
+            return self._admission(session, request)
+
+    @activity.defn(name="records.accept_csr")
+    def accept_csr(self, came: AcceptCsr) -> CsrOutcome:
+        """Check the CSR against what was asked; decide whether the policy needs a person."""
+        with self.writing() as session:
+            request = load(session, came.request_id)
+            try:
+                certificates.check_signing_request(came.csr_pem, request.names, request.key_algorithm)
+            except CertgateError as error:
+                self.tell(session, request, "csr.refused", error.message, outcome=Outcome.REFUSED)
+                return CsrOutcome(error.message, None)
+            request.csr_pem = came.csr_pem
+            request.install_state = InstallState.KEY_READY
+            request.updated_at = self._clock()
+            session.add(request)
+            self.tell(session, request, "key.ready", f"Key {request.key_alias} is made and its CSR checked.")
+            approved = self._automatic(session, request)
+            if approved is not None:
+                request.status = CertificateStatus.APPROVED
+                self.tell(session, request, "request.approved", f"Approved by policy: {approved}.")
+            return CsrOutcome(None, approved)
+
+    @activity.defn(name="records.progress")
+    def progress(self, made: Progress) -> None:
+        """Show where the request stands, and tell it in the audit."""
+        with self.writing() as session:
+            request = load(session, made.request_id)
+            request.status = made.status
+            request.install_state = made.install_state
+            request.reason = made.reason
+            request.order_number = made.order_number or request.order_number
+            request.closed = made.closed
+            request.updated_at = self._clock()
+            session.add(request)
+            if made.audited:
+                outcome = Outcome.FAILED if made.failed else Outcome.DONE
+                self.tell(session, request, made.step, made.description, outcome=outcome)
+
+    def _refusal(self, session: Session, request: CertificateRequest) -> str | None:
+        gateway = session.get(Gateway, request.gateway_id)
+        profile = session.get(CertificateProfile, request.profile_id)
+        authority = session.get(CertificateAuthority, request.authority_id)
+        requester = session.get(Administrator, request.requester_id)
+        if gateway is None or profile is None or authority is None or requester is None:
+            return "A record that this request needs was deleted: submit it again."
+        if not access.gateway_serves(session, gateway, request.organization_id, request.department_id):
+            return f"Gateway {gateway.name} is not delegated to this organization or department, or not active."
+        if not authority.active:
+            return f"CA {authority.name} is switched off."
+        renewal = request.renews_certificate_id is not None
+        privilege = Privilege.RENEW if renewal else Privilege.REQUEST
+        # A renewal that the clock asked for runs under the right of whoever requested the first certificate.
+        if not access.permitted(session, requester, privilege, access.scope_of(request)):
+            return f"{requester.login} may no longer {privilege} certificates for this organization."
+        try:
+            names.normalize_names(request.common_name, request.names)
+            names.check_allowed(request.names, profile.allowed_names)
+        except CertgateError as error:
+            return error.message
+        return None
+
+    def _admission(self, session: Session, request: CertificateRequest) -> Admission:
+        gateway = session.get_one(Gateway, request.gateway_id)
+        profile = session.get_one(CertificateProfile, request.profile_id)
+        authority = session.get_one(CertificateAuthority, request.authority_id)
+        requester = session.get_one(Administrator, request.requester_id)
+        policy = access.policy_for(session, request.organization_id)
+        endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
+        assert request.id is not None
+        return Admission(
+            request_id=request.id,
+            refused=None,
+            requester=requester.login,
+            organization=session.get_one(Organization, request.organization_id).name,
+            gateway_id=request.gateway_id,
+            gateway=gateway.name,
+            common_name=request.common_name,
+            names=list(request.names),
+            key_algorithm=request.key_algorithm,
+            key_alias=request.key_alias,
+            key_is_shared=request.key_alias != naming.key_alias(request.id),
+            keystore=keystore_access(session, request.gateway_id),
+            authority=authority_access(authority),
+            authority_profile=profile.authority_profile,
+            validity_seconds=profile.validity_seconds,
+            custom_fields=dict(request.custom_fields),
+            reference=naming.order_reference(access.installation(session), request.id),
+            endpoint=endpoint_access(endpoint) if endpoint else None,
+            binding=request.binding,
+            install_mode=request.install_mode,
+            four_eyes=policy.four_eyes,
+            reminder_seconds=policy.reminder_seconds,
+            expiry_seconds=policy.expiry_seconds,
+        )
+
+    def _automatic(self, session: Session, request: CertificateRequest) -> str | None:
+        earlier = session.get(Certificate, request.renews_certificate_id) if request.renews_certificate_id else None
+        same_names = False
+        if earlier is not None:
+            before = session.get_one(CertificateRequest, earlier.request_id)
+            same_names = set(before.names) == set(request.names)
+        return approval.automatic(
+            access.rules_of(access.policy_for(session, request.organization_id)),
+            renewal=earlier is not None,
+            same_names=same_names,
+            requester=access.grants_of(session, request.requester_id),
+            scope=access.scope_of(request),
+        )

@@ -1,0 +1,214 @@
+"""A certificate comes from the CA: checked before it is kept, completed to a trust anchor, then planned for install."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlmodel import Session, col, select
+from temporalio import activity
+
+from activities.records import Records, load
+from model import x509
+from model.errors import CertgateError
+from model.messages import (
+    AcceptCertificate,
+    CertificateOutcome,
+    InstallPlan,
+    PlanInstall,
+    RecordInstall,
+    Recorded,
+)
+from model.rules import certificates, renewal, windows
+from model.states import CertificateStatus, InstallState, Outcome
+from model.tables import (
+    Certificate,
+    CertificateRequest,
+    Endpoint,
+    EndpointBinding,
+    Installation,
+    TrustedCertificate,
+)
+
+# A CA's clock may be ahead of ours by this much.
+_SKEW = timedelta(minutes=5)
+
+
+class Issuance(Records):
+    """Steps on the manager from the CA's answer to the end of the request."""
+
+    @activity.defn(name="records.accept_certificate")
+    def accept_certificate(self, came: AcceptCertificate) -> CertificateOutcome:
+        """Check it against the CSR, the names, the time and the trust anchors; keep it only if all of it holds."""
+        with self.writing() as session:
+            request = load(session, came.request_id)
+            kept = session.exec(select(Certificate).where(Certificate.request_id == came.request_id)).one_or_none()
+            if kept is not None:
+                return CertificateOutcome(None, None, kept.id, kept.fingerprint, list(kept.chain_pem))
+            trusted = session.exec(select(TrustedCertificate)).all()
+            try:
+                assert request.csr_pem is not None
+                checked = certificates.check_issued(
+                    came.certificate_pem,
+                    came.chain_pem,
+                    public_key_sha256=x509.public_key_sha256(x509.load_csr(request.csr_pem)),
+                    names=request.names,
+                    anchors=[row.pem for row in trusted if row.is_root],
+                    intermediates=[row.pem for row in trusted if not row.is_root],
+                    now=self._clock(),
+                    clock_skew=_SKEW,
+                )
+            except x509.ChainIncomplete as error:
+                self.tell(session, request, "chain.incomplete", error.message, outcome=Outcome.FAILED)
+                return CertificateOutcome(None, error.message)
+            except CertgateError as error:
+                self.tell(session, request, "certificate.refused", error.message, outcome=Outcome.FAILED)
+                return CertificateOutcome(error.message, None)
+            leaf = x509.load_certificate(checked.certificate_pem)
+            certificate = Certificate(
+                request_id=came.request_id,
+                organization_id=request.organization_id,
+                department_id=request.department_id,
+                common_name=request.common_name,
+                pem=checked.certificate_pem,
+                chain_pem=list(checked.chain_pem),
+                serial_number=checked.serial_number,
+                fingerprint=checked.fingerprint,
+                not_before=leaf.not_valid_before_utc,
+                not_after=leaf.not_valid_after_utc,
+            )
+            session.add(certificate)
+            request.status = CertificateStatus.ISSUED
+            request.issued_fingerprint = checked.fingerprint
+            request.reason = None
+            request.updated_at = self._clock()
+            session.add(request)
+            session.flush()
+            self.tell(
+                session,
+                request,
+                "certificate.issued",
+                f"Certificate {checked.fingerprint} (serial {checked.serial_number}) was issued "
+                f"until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.",
+            )
+            return CertificateOutcome(None, None, certificate.id, checked.fingerprint, list(checked.chain_pem))
+
+    @activity.defn(name="records.plan_install")
+    def plan_install(self, asked: PlanInstall) -> InstallPlan:
+        """When may it start: at once, or when the endpoint's maintenance window opens."""
+        with self.writing() as session:
+            request = load(session, asked.request_id)
+            now = self._clock()
+            endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
+            window = None
+            if endpoint is not None and endpoint.window_cron and not asked.at_once:
+                window = windows.Window(endpoint.window_cron, endpoint.window_zone, endpoint.window_minutes)
+            start = windows.earliest_start(window, now)
+            waits = start > now
+            request.install_state = InstallState.SCHEDULED if waits else InstallState.INSTALLING
+            request.install_after = start if waits else None
+            request.updated_at = now
+            session.add(request)
+            assert endpoint is not None
+            message = f"The maintenance window of {endpoint.name} opens on {start:%Y-%m-%d %H:%M} UTC." if waits else ""
+            return InstallPlan(start, message)
+
+    @activity.defn(name="records.record_install")
+    def record_install(self, done: RecordInstall) -> Recorded:
+        """Keep what the install showed; when it is served, make the certificate active and say who watches over it."""
+        with self.writing() as session:
+            request = load(session, done.request_id)
+            certificate = session.get_one(Certificate, done.certificate_id)
+            now = self._clock()
+            served = done.state == InstallState.COMPLETED
+            request.status, request.install_state = done.status, done.state
+            request.reason = None if served or done.state == InstallState.NOT_CONFIGURED else done.message
+            request.served_fingerprint = done.served_after
+            request.updated_at = now
+            if request.endpoint_id is not None and request.binding is not None:
+                self._record(session, request, done)
+            ended = done.state in (InstallState.COMPLETED, InstallState.NOT_CONFIGURED)
+            request.closed = ended
+            session.add(request)
+            action = {
+                InstallState.COMPLETED: "certificate.installed",
+                InstallState.NOT_CONFIGURED: "request.completed",
+                InstallState.ROLLED_BACK: "install.rolled_back",
+            }.get(done.state, "install.failed")
+            self.tell(session, request, action, done.message, outcome=Outcome.DONE if ended else Outcome.FAILED)
+            if not ended:
+                return Recorded(None)
+            certificate.active = True
+            life = renewal.Life(
+                fingerprint=certificate.fingerprint,
+                not_before=certificate.not_before,
+                not_after=certificate.not_after,
+                status=certificate.status,
+                auto_renew=certificate.auto_renew,
+            )
+            certificate.renew_at = renewal.due_at(life)
+            session.add(certificate)
+            self._replace(session, request, certificate)
+            return Recorded(certificate.id)
+
+    def _record(self, session: Session, request: CertificateRequest, done: RecordInstall) -> None:
+        assert request.endpoint_id is not None
+        assert request.binding is not None
+        statement = select(Installation).where(
+            Installation.certificate_id == done.certificate_id,
+            Installation.endpoint_id == request.endpoint_id,
+            Installation.binding == request.binding,
+        )
+        row = session.exec(statement).one_or_none() or Installation(
+            certificate_id=done.certificate_id,
+            endpoint_id=request.endpoint_id,
+            binding=request.binding,
+            state=done.state,
+            updated_at=self._clock(),
+        )
+        row.state, row.attempts, row.verification = done.state, done.attempt, done.verification
+        row.served_before = done.served_before or row.served_before
+        row.served_after = done.served_after
+        row.steps = [{"name": step.name, "outcome": step.outcome} for step in done.steps]
+        row.message, row.updated_at = done.message, self._clock()
+        session.add(row)
+        endpoint = session.get_one(Endpoint, request.endpoint_id)
+        good = done.state == InstallState.COMPLETED
+        endpoint.last_error = None if good else done.message
+        session.add(endpoint)
+        if good:
+            at = select(EndpointBinding).where(
+                EndpointBinding.endpoint_id == request.endpoint_id, EndpointBinding.binding == request.binding
+            )
+            binding = session.exec(at).one_or_none()
+            if binding is not None:
+                binding.served_fingerprint = done.served_after
+                session.add(binding)
+
+    def _replace(self, session: Session, request: CertificateRequest, new: Certificate) -> None:
+        """The certificate that this one renews, and any other active one on the same binding, is replaced now."""
+        old = {request.renews_certificate_id} - {None}
+        if request.endpoint_id is not None:
+            on_binding = (
+                select(Certificate.id)
+                .join(CertificateRequest, col(Certificate.request_id) == col(CertificateRequest.id))
+                .where(
+                    CertificateRequest.endpoint_id == request.endpoint_id,
+                    CertificateRequest.binding == request.binding,
+                    col(Certificate.active),
+                    Certificate.id != new.id,
+                )
+            )
+            old |= set(session.exec(on_binding).all())
+        for certificate_id in old:
+            certificate = session.get(Certificate, certificate_id)
+            if certificate is None or certificate.id == new.id:
+                continue
+            certificate.active, certificate.replaced_by_id, certificate.renew_at = False, new.id, None
+            if certificate.status in (CertificateStatus.ISSUED, CertificateStatus.EXPIRED):
+                certificate.status = CertificateStatus.REPLACED
+            session.add(certificate)
+            before = session.get(CertificateRequest, certificate.request_id)
+            if before is not None and before.status == CertificateStatus.ISSUED:
+                before.status = CertificateStatus.REPLACED
+                session.add(before)
+

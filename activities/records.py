@@ -1,0 +1,117 @@
+"""What the steps on the manager share: the database, the clock, and telling each act once.
+
+These steps are local activities: they touch the manager's own database only, may run twice, and look first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.failures import as_failures
+from model import audit
+from model.database import Database
+from model.messages import AuthorityAccess, EndpointAccess, KeystoreAccess
+from model.states import AccessMethod, Outcome
+from model.tables import AuditEntry, CertificateAuthority, CertificateRequest, Endpoint, Keystore
+
+Clock = Callable[[], datetime]
+
+
+class Records:
+    """Base of the classes of steps that read and write records."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A write transaction; errors become Temporal failures."""
+        with as_failures(), self._database.write() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A read transaction; errors become Temporal failures."""
+        with as_failures(), self._database.read() as session:
+            yield session
+
+    def tell(
+        self,
+        session: Session,
+        request: CertificateRequest,
+        action: str,
+        description: str,
+        *,
+        actor: str = "certgate",
+        outcome: Outcome = Outcome.DONE,
+    ) -> bool:
+        """Tell an act on a request in the audit, once for this step however often it runs."""
+        return audit.append(
+            session,
+            audit.Act(
+                actor=actor,
+                access_method=AccessMethod.WORKFLOW,
+                action=action,
+                object_type="request",
+                object_id=request.id,
+                gateway_id=request.gateway_id,
+                organization_id=request.organization_id,
+                department_id=request.department_id,
+                description=description,
+                outcome=outcome,
+                once=step_key(action),
+            ),
+            self._clock(),
+        )
+
+
+    def told(self, session: Session, *actions: str) -> bool:
+        """Whether this very step told one of these acts before, in an earlier try."""
+        keys = [step_key(action) for action in actions]
+        return session.exec(select(AuditEntry.sequence).where(col(AuditEntry.once).in_(keys))).first() is not None
+
+
+def step_key(action: str) -> str:
+    """A name for this very step of this very run, the same when the step runs again."""
+    info = activity.info()
+    return f"{info.workflow_id}/{info.workflow_run_id}/{info.activity_id}/{action}"
+
+
+def load(session: Session, request_id: int) -> CertificateRequest:
+    """The request's row. A workflow whose row is gone can't go on: that is told as a final failure."""
+    request = session.get(CertificateRequest, request_id)
+    if request is None:
+        raise ApplicationError(f"There is no request {request_id} in the database.", type="NotFound", non_retryable=True)
+    return request
+
+
+def authority_access(row: CertificateAuthority) -> AuthorityAccess:
+    """A CA's row as the message that carries it."""
+    return AuthorityAccess(row.name, row.type, dict(row.settings), row.reached_from, row.is_private)
+
+
+def endpoint_access(row: Endpoint) -> EndpointAccess:
+    """An endpoint's row as the message that carries it."""
+    assert row.id is not None
+    return EndpointAccess(
+        id=row.id,
+        name=row.name,
+        type=row.type,
+        settings=dict(row.settings),
+        connection=row.connection,
+        connection_settings=dict(row.connection_settings),
+    )
+
+
+def keystore_access(session: Session, gateway_id: int) -> KeystoreAccess:
+    """The gateway's default keystore; a gateway without a row of its own has the plain PEM directory."""
+    statement = select(Keystore).where(Keystore.gateway_id == gateway_id, Keystore.name == "default")
+    row = session.exec(statement).one_or_none()
+    return KeystoreAccess(row.type, dict(row.settings)) if row else KeystoreAccess("pem", {})

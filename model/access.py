@@ -1,0 +1,95 @@
+"""Reads from the records what the rules of `model/rules/` want to know."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from model.errors import NotFound
+from model.rules import approval, delegation, permissions
+from model.states import Privilege
+from model.tables import (
+    Administrator,
+    ApprovalPolicy,
+    CertificateRequest,
+    Decision,
+    Delegation,
+    Fact,
+    Gateway,
+    RoleAssignment,
+)
+
+INSTALLATION = "installation"
+
+
+def installation(session: Session) -> str:
+    """This certgate's own id, made once."""
+    fact = session.get(Fact, INSTALLATION)
+    if fact is None:
+        raise NotFound("This database was never prepared: run `certgate up` or `certgate database upgrade`.")
+    return fact.value
+
+
+def grants_of(session: Session, administrator_id: int) -> list[permissions.Grant]:
+    """All role assignments of an administrator."""
+    rows = session.exec(select(RoleAssignment).where(RoleAssignment.administrator_id == administrator_id)).all()
+    return [
+        permissions.Grant(row.role, row.organization_id, row.department_id, frozenset(row.privileges)) for row in rows
+    ]
+
+
+def administrator_of(session: Session, login: str) -> Administrator | None:
+    """The administrator of that login."""
+    return session.exec(select(Administrator).where(Administrator.login == login)).one_or_none()
+
+
+def scope_of(request: CertificateRequest) -> permissions.Scope:
+    """Where a request is."""
+    return permissions.Scope(request.organization_id, request.department_id)
+
+
+def permitted(session: Session, administrator: Administrator, privilege: Privilege, scope: permissions.Scope) -> bool:
+    """Whether this administrator is active and may do this there."""
+    assert administrator.id is not None
+    return administrator.active and permissions.may(grants_of(session, administrator.id), privilege, scope)
+
+
+def policy_for(session: Session, organization_id: int) -> ApprovalPolicy:
+    """The organization's own approval policy, else the general one, else the strict default."""
+    own = session.exec(select(ApprovalPolicy).where(ApprovalPolicy.organization_id == organization_id)).one_or_none()
+    if own is not None:
+        return own
+    general = select(ApprovalPolicy).where(col(ApprovalPolicy.organization_id).is_(None)).order_by(col(ApprovalPolicy.id))
+    return session.exec(general).first() or ApprovalPolicy(name="default")
+
+
+def rules_of(policy: ApprovalPolicy) -> approval.Rules:
+    """The deciding part of a policy."""
+    return approval.Rules(
+        approvals_required=policy.approvals_required,
+        four_eyes=policy.four_eyes,
+        auto_approve_renewals=policy.auto_approve_renewals,
+        auto_approve_privileged=policy.auto_approve_privileged,
+    )
+
+
+def given_for(session: Session, request_id: int) -> list[approval.Given]:
+    """The decisions on a request, in the order they were given."""
+    statement = (
+        select(Administrator.login, Decision.verdict)
+        .join(Decision, col(Decision.administrator_id) == col(Administrator.id))
+        .where(Decision.request_id == request_id)
+        .order_by(col(Decision.id))
+    )
+    return [approval.Given(login, verdict) for login, verdict in session.exec(statement).all()]
+
+
+def gateway_serves(session: Session, gateway: Gateway, organization_id: int, department_id: int | None) -> bool:
+    """Whether the gateway may work for that organization or department now."""
+    rows = session.exec(select(Delegation).where(Delegation.gateway_id == gateway.id)).all()
+    return delegation.serves(
+        active=gateway.active,
+        mode=gateway.delegation_mode,
+        delegations=[delegation.Delegated(row.organization_id, row.department_id) for row in rows],
+        organization_id=organization_id,
+        department_id=department_id,
+    )

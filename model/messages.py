@@ -1,0 +1,573 @@
+"""What workflows, activities and people say to each other: one dataclass in, one out, so that fields can be added.
+
+Nothing here ever carries a private key, a passphrase or a credential; credentials are references that the process which
+needs them resolves. Names of handlers and activities that other programs call stand here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from model.keys import KeyAlgorithm
+from model.states import CertificateStatus, InstallMode, InstallState, Verdict
+
+# --- what people send ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AdministratorWord:
+    """An administrator's approve, decline, cancel, install or retry, as typed into the Temporal CLI or sent by us."""
+
+    administrator: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The answer to an update: where the request stands now and one sentence."""
+
+    status: CertificateStatus
+    install_state: InstallState
+    message: str
+
+
+# --- the request workflow --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RequestStart:
+    """A request is started with its number only: everything else is read, and checked again, inside."""
+
+    request_id: int
+
+
+@dataclass(frozen=True)
+class RequestResult:
+    """How a request ended."""
+
+    request_id: int
+    status: CertificateStatus
+    install_state: InstallState
+    order_number: str | None
+    certificate_id: int | None
+    issued_fingerprint: str | None
+    served_fingerprint: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class RequestView:
+    """The answer to the query `view`: the truth about a running request."""
+
+    request_id: int
+    status: CertificateStatus
+    install_state: InstallState
+    waiting_for: str
+    order_number: str | None
+    issued_fingerprint: str | None
+    served_fingerprint: str | None
+    reason: str | None
+    approvals: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class KeystoreAccess:
+    """A keystore as its gateway opens it."""
+
+    type: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AuthorityAccess:
+    """A CA as the process that talks to it opens it."""
+
+    name: str
+    type: str
+    settings: dict[str, Any]
+    reached_from: str
+    is_private: bool
+
+
+@dataclass(frozen=True)
+class EndpointAccess:
+    """An endpoint as its gateway opens it. `id` keys the lock and the journal."""
+
+    id: int
+    name: str
+    type: str
+    settings: dict[str, Any]
+    connection: str
+    connection_settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A request as the workflow carries it out; `refused` says why it can't be, and then nothing else holds."""
+
+    request_id: int
+    refused: str | None
+    requester: str = ""
+    organization: str = ""
+    gateway_id: int = 0
+    gateway: str = ""
+    common_name: str = ""
+    names: list[str] = field(default_factory=list)
+    key_algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256
+    key_alias: str = ""
+    key_is_shared: bool = False
+    keystore: KeystoreAccess | None = None
+    authority: AuthorityAccess | None = None
+    authority_profile: str | None = None
+    validity_seconds: int | None = None
+    custom_fields: dict[str, str] = field(default_factory=dict)
+    reference: str = ""
+    endpoint: EndpointAccess | None = None
+    binding: str | None = None
+    install_mode: InstallMode = InstallMode.AUTO
+    four_eyes: bool = True
+    reminder_seconds: int = 86_400
+    expiry_seconds: int = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class PrepareKey:
+    """Make the key if it is not there, and a CSR with it."""
+
+    keystore: KeystoreAccess
+    alias: str
+    algorithm: KeyAlgorithm
+    common_name: str
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class PreparedKey:
+    """The CSR; the key stays where it was made."""
+
+    csr_pem: str
+
+
+@dataclass(frozen=True)
+class DiscardKey:
+    """Delete a key that nothing will use."""
+
+    keystore: KeystoreAccess
+    alias: str
+
+
+@dataclass(frozen=True)
+class AcceptCsr:
+    """The CSR that came back, to be checked and kept."""
+
+    request_id: int
+    csr_pem: str
+
+
+@dataclass(frozen=True)
+class CsrOutcome:
+    """`problem`: it is not what was asked. `approved`: why no person needs to approve, or None."""
+
+    problem: str | None
+    approved: str | None
+
+
+@dataclass(frozen=True)
+class Decide:
+    """A decision to be judged and, if it counts, kept."""
+
+    request_id: int
+    administrator: str
+    verdict: Verdict
+    comment: str
+
+
+@dataclass(frozen=True)
+class DecideOutcome:
+    """`refused` says why it does not count; else where the decision stands."""
+
+    refused: str | None
+    standing: str
+
+
+@dataclass(frozen=True)
+class Permit:
+    """May this administrator cancel, install or retry this request?"""
+
+    request_id: int
+    administrator: str
+    action: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class PermitOutcome:
+    """None: he may, and it is in the audit. Else why not; that is in the audit too."""
+
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of the request to be shown in lists and told in the audit. `step` makes it count once."""
+
+    request_id: int
+    step: str
+    status: CertificateStatus
+    install_state: InstallState
+    description: str
+    reason: str | None = None
+    order_number: str | None = None
+    failed: bool = False
+    closed: bool = False
+    audited: bool = True
+
+
+@dataclass(frozen=True)
+class SubmitOrder:
+    """An order; `reference` makes it one however often this runs."""
+
+    authority: AuthorityAccess
+    reference: str
+    csr_pem: str
+    common_name: str
+    names: list[str]
+    profile: str | None
+    validity_seconds: int | None
+    custom_fields: dict[str, str]
+
+
+@dataclass(frozen=True)
+class OrderPlaced:
+    """The CA's number; `found` when the order was there before."""
+
+    order_number: str
+    found: bool
+
+
+@dataclass(frozen=True)
+class CollectOrder:
+    """Fetch what was ordered."""
+
+    authority: AuthorityAccess
+    order_number: str
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Leaf and chain, PEM, issuer of the leaf first."""
+
+    certificate_pem: str
+    chain_pem: list[str]
+
+
+@dataclass(frozen=True)
+class WithdrawOrder:
+    """A canceled request's order: withdraw it if the CA can."""
+
+    authority: AuthorityAccess
+    reference: str
+    order_number: str | None
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """What became of the order, in one sentence."""
+
+    order_number: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class AcceptCertificate:
+    """What the CA gave, to be checked against the request, completed and kept."""
+
+    request_id: int
+    certificate_pem: str
+    chain_pem: list[str]
+
+
+@dataclass(frozen=True)
+class CertificateOutcome:
+    """`fault`: the certificate is wrong and was not kept. `incomplete`: it is right, but its chain lacks an issuer."""
+
+    fault: str | None
+    incomplete: str | None
+    certificate_id: int | None = None
+    fingerprint: str | None = None
+    chain_pem: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PlanInstall:
+    """When may the install of this request start? `at_once`: an administrator said now, whatever the window says."""
+
+    request_id: int
+    at_once: bool = False
+
+
+@dataclass(frozen=True)
+class InstallPlan:
+    """`start_at` is now or earlier when it may start at once. `message` says why it waits."""
+
+    start_at: datetime
+    message: str
+
+
+@dataclass(frozen=True)
+class InstallCertificate:
+    """Install on one binding. The gateway takes the key from its own keystore."""
+
+    request_id: int
+    endpoint: EndpointAccess
+    binding: str
+    keystore: KeystoreAccess
+    alias: str
+    certificate_pem: str
+    chain_pem: list[str]
+
+
+@dataclass(frozen=True)
+class InstallStep:
+    """One step of an install and what the endpoint said."""
+
+    name: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The end of a good install; fingerprints are what handshakes showed."""
+
+    already: bool
+    served_before: str | None
+    served_after: str
+    verification: str
+    steps: list[InstallStep]
+
+
+@dataclass(frozen=True)
+class InstallTrouble:
+    """The details that a failed install carries with its error."""
+
+    served: str | None
+    steps: list[InstallStep]
+
+
+@dataclass(frozen=True)
+class RecordInstall:
+    """The outcome of an install attempt for the record: done (`state` COMPLETED) or not."""
+
+    request_id: int
+    certificate_id: int
+    attempt: int
+    status: CertificateStatus
+    state: InstallState
+    message: str
+    verification: str | None
+    served_before: str | None
+    served_after: str | None
+    steps: list[InstallStep]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The renewal that shall watch over the certificate; None where it is renewed by nobody."""
+
+    watch_certificate_id: int | None
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DiscoverEndpoint:
+    """Read the endpoint's configuration and look at what it serves."""
+
+    endpoint: EndpointAccess
+
+
+@dataclass(frozen=True)
+class DiscoveredBinding:
+    """A binding and the fingerprint it serves now."""
+
+    binding: str
+    names: list[str]
+    listeners: list[str]
+    certificate_path: str | None
+    shared_with: list[str]
+    obstacle: str | None
+    served_fingerprint: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Everything found. `problem` is the sentence where reading failed."""
+
+    bindings: list[DiscoveredBinding]
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class DiscoveryStart:
+    """Discover one endpoint."""
+
+    endpoint_id: int
+    asked_by: str
+
+
+@dataclass(frozen=True)
+class DiscoveryAdmission:
+    """The endpoint to look at and whose gateway does it."""
+
+    gateway_id: int
+    gateway: str
+    endpoint: EndpointAccess
+
+
+@dataclass(frozen=True)
+class RecordDiscovery:
+    """What was found, to be kept."""
+
+    endpoint_id: int
+    asked_by: str
+    discovery: Discovery
+
+
+# --- renewal and revocation -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RenewalStart:
+    """Watch over one certificate until it is replaced, revoked or expired. `failures` survives continue-as-new."""
+
+    certificate_id: int
+    failures: int = 0
+    rest_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PlanRenewal:
+    """What is to be done about this certificate?"""
+
+    certificate_id: int
+    asked_by: str | None
+    rest_until: datetime | None
+
+
+@dataclass(frozen=True)
+class RenewalPlan:
+    """`step` is wait, renew or stop; `at` when to look again; `message` is for people."""
+
+    step: str
+    at: datetime
+    message: str
+    gateway: str = ""
+    organization: str = ""
+    common_name: str = ""
+    status: CertificateStatus = CertificateStatus.ISSUED
+
+
+@dataclass(frozen=True)
+class OpenRenewal:
+    """Make the request that renews this certificate, or find the one that is open."""
+
+    certificate_id: int
+    asked_by: str | None
+
+
+@dataclass(frozen=True)
+class RenewalOpened:
+    """The request that renews."""
+
+    request_id: int
+
+
+@dataclass(frozen=True)
+class RestRenewal:
+    """A renewal did not succeed; when is the next attempt?"""
+
+    certificate_id: int
+    request_id: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RenewalView:
+    """The answer to the renewal's query `view`."""
+
+    certificate_id: int
+    step: str
+    at: datetime | None
+    message: str
+    request_id: int | None
+
+
+@dataclass(frozen=True)
+class RevocationStart:
+    """Revoke one certificate on an administrator's word. `reason` is one of RFC 5280 section 5.3.1."""
+
+    certificate_id: int
+    administrator: str
+    reason: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class RevocationAdmission:
+    """What the CA needs; `refused` says why it is not done."""
+
+    refused: str | None
+    gateway_id: int = 0
+    gateway: str = ""
+    organization: str = ""
+    common_name: str = ""
+    authority: AuthorityAccess | None = None
+    order_number: str = ""
+    certificate_pem: str = ""
+    serial_number: str = ""
+
+
+@dataclass(frozen=True)
+class RevokeCertificate:
+    """Ask the CA."""
+
+    authority: AuthorityAccess
+    order_number: str
+    certificate_pem: str
+    serial_number: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RevocationResult:
+    """How it ended."""
+
+    certificate_id: int
+    revoked: bool
+    message: str
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JoinStart:
+    """A gateway shows that it holds its enrollment token: `token_digest` is the SHA-256 of the token's secret."""
+
+    gateway_id: int
+    token_digest: str
+    version: str
+    os: str
+
+
+@dataclass(frozen=True)
+class JoinResult:
+    """`refused` says why; else the gateway's own name."""
+
+    refused: str | None
+    gateway: str = ""

@@ -1,0 +1,59 @@
+"""Gateways join; their endpoints are discovered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+from workflows import attributes, options
+from workflows.steps import NotPickedUp, StepFailed, at_queue, records
+
+with workflow.unsafe.imports_passed_through():
+    from activities.gateways import Gateways
+    from activities.installation import Installations
+    from model import messages as m
+    from model.naming import gateway_queue
+
+_PICK_UP = timedelta(seconds=30)
+
+
+@workflow.defn(name="GatewayJoin")
+class GatewayJoinWorkflow:
+    """A gateway spends its enrollment token. Workflow id ``join-<gateway id>``, on the manager's task queue."""
+
+    @workflow.run
+    async def run(self, start: m.JoinStart) -> m.JoinResult:
+        """Judge the token."""
+        return await records(Gateways.join, start)
+
+
+@workflow.defn(name="EndpointDiscovery")
+class EndpointDiscoveryWorkflow:
+    """Look at one endpoint now. A gateway that is away fails it: whoever asks is waiting for the answer."""
+
+    @workflow.run
+    async def run(self, start: m.DiscoveryStart) -> m.Discovery:
+        """Have the gateway read the endpoint's configuration, and keep what it found."""
+        admission = await records(Gateways.admit_discovery, start)
+        workflow.upsert_search_attributes([attributes.GATEWAY.value_set(admission.gateway)])
+        try:
+            found: m.Discovery = await at_queue(
+                Installations.discover,
+                m.DiscoverEndpoint(admission.endpoint),
+                queue=gateway_queue(admission.gateway_id),
+                how=options.LOOK,
+                canceled=lambda: False,
+                pick_up=_PICK_UP,
+            )
+        except NotPickedUp:
+            raise ApplicationError(
+                f"Gateway {admission.gateway} did not answer within {_PICK_UP.seconds} seconds: start it and ask again.",
+                type="GatewayAway",
+                non_retryable=True,
+            ) from None
+        except StepFailed as error:
+            found = m.Discovery([], problem=error.message)
+        await records(Gateways.record_discovery, m.RecordDiscovery(start.endpoint_id, start.asked_by, found))
+        return found

@@ -1,0 +1,24 @@
+"""All workflows, for workers and for replay."""
+
+from __future__ import annotations
+
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from workflows.gateways import EndpointDiscoveryWorkflow, GatewayJoinWorkflow
+from workflows.renewal import CertificateRenewalWorkflow
+from workflows.request import CertificateRequestWorkflow
+from workflows.revocation import CertificateRevocationWorkflow
+
+WORKFLOWS: tuple[type, ...] = (
+    CertificateRequestWorkflow,
+    CertificateRenewalWorkflow,
+    CertificateRevocationWorkflow,
+    GatewayJoinWorkflow,
+    EndpointDiscoveryWorkflow,
+)
+
+
+def runner() -> SandboxedWorkflowRunner:
+    """The sandbox that workflows run in. `model` holds plain words and pure rules, so it is not loaded anew each time."""
+    restrictions = SandboxRestrictions.default.with_passthrough_modules("model", "activities")
+    return SandboxedWorkflowRunner(restrictions=restrictions)

@@ -1,0 +1,733 @@
+"""A certificate request, from the CSR to the certificate that is served.
+
+The workflow is the truth about a running request; the database row is its projection. Everything it is told by people is
+judged by `activities/decisions.py`. It ends when the certificate is served (or issued, where nothing is to be installed),
+or when the request came to nothing; a failure that a person can mend leaves it waiting for `retry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+
+from workflows import attributes, options
+from workflows.renewal import CertificateRenewalWorkflow
+from workflows.steps import NotPickedUp, StepCanceled, StepFailed, at_queue, queue_for, records
+
+with workflow.unsafe.imports_passed_through():
+    from activities.admission import Admissions
+    from activities.decisions import Decisions
+    from activities.installation import Installations
+    from activities.issuance import Issuance
+    from activities.keys import Keys
+    from activities.orders import Orders
+    from model import messages as m
+    from model.naming import gateway_queue, renewal_workflow
+    from model.states import CertificateStatus, InstallMode, InstallState, Verdict
+
+# Words that can't be heard (refused signals) are told in the audit up to this number, then dropped: the history of a
+# request must not grow without bound because somebody sends signals in a loop.
+_HEARD_SIGNALS = 100
+
+_AWAITING_KEY = "the key and CSR from the gateway"
+_AWAITING_DECISION = "an approver's decision"
+
+
+class _Canceled(Exception):
+    """Somebody canceled the request."""
+
+
+class _Ended(Exception):
+    """The request came to nothing, for good."""
+
+    def __init__(self, status: CertificateStatus, reason: str, step: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.step = step
+
+
+class _Stuck(Exception):
+    """A person must do something; then the stage is tried again."""
+
+    def __init__(self, state: InstallState, reason: str, *, told: bool = False, step: str = "request.stuck") -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+        self.told = told
+        self.step = step
+
+
+@workflow.defn(name="CertificateRequest")
+class CertificateRequestWorkflow:
+    """One request. Workflow id ``request-<id>``, on the manager's task queue."""
+
+    @workflow.init
+    def __init__(self, start: m.RequestStart) -> None:
+        self._id = start.request_id
+        self._status = CertificateStatus.REQUESTED
+        self._state = InstallState.NOT_STARTED
+        self._waiting_for = "the manager"
+        self._reason: str | None = None
+        self._admission: m.Admission | None = None
+        self._csr_pem: str | None = None
+        self._standing: str | None = None
+        self._approvals: list[str] = []
+        self._order_number: str | None = None
+        self._certificate_id: int | None = None
+        self._certificate_pem: str | None = None
+        self._chain_pem: list[str] = []
+        self._issued: str | None = None
+        self._served: str | None = None
+        self._attempts = 0
+        self._cancel: m.AdministratorWord | None = None
+        self._install_word = False
+        self._retry_word = False
+        self._stuck = False
+        self._canceling_is_over = False
+        self._closed = False
+        self._heard = 0
+        self._one_at_a_time = asyncio.Lock()
+
+    # --- the order of things ------------------------------------------------------------------------------------------
+
+    @workflow.run
+    async def run(self, start: m.RequestStart) -> m.RequestResult:
+        """Carry the request through. The life of the request is a task of its own, so that a cancel of the workflow
+        itself (Temporal CLI) is the same orderly cancel as an administrator's."""
+        life = asyncio.create_task(self._live())
+        stopped = False
+        while not life.done():
+            try:
+                await workflow.wait_condition(life.done)
+            except asyncio.CancelledError:
+                stopped = True
+                self._cancel = self._cancel or m.AdministratorWord("temporal", "canceled with Temporal's own cancel")
+        life.result()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if stopped and self._status == CertificateStatus.CANCELED:
+            raise asyncio.CancelledError
+        return self._result()
+
+    async def _live(self) -> None:
+        try:
+            await self._admit()
+            await self._stage(self._prepare_key)
+            await self._await_decision()
+            await self._stage(self._place_order)
+            await self._stage(self._collect)
+            await self._stage(self._complete)
+            await self._stage(self._install)
+        except _Ended as end:
+            await self._end(end.status, end.reason, end.step)
+            await self._discard_key()
+        except _Canceled:
+            await self._cancel_everything()
+        finally:
+            self._closed = True
+
+    async def _admit(self) -> None:
+        self._admission = await records(Admissions.admit, m.RequestStart(self._id))
+        if self._admission.refused is not None:
+            raise _Ended(CertificateStatus.INVALID, self._admission.refused, "request.invalid")
+        self._show(self._status, InstallState.KEY_PROCESSING, _AWAITING_KEY)
+        workflow.upsert_search_attributes(
+            [
+                attributes.GATEWAY.value_set(self._admission.gateway),
+                attributes.ORGANIZATION.value_set(self._admission.organization),
+                attributes.COMMON_NAME.value_set(self._admission.common_name),
+                attributes.STATUS.value_set(self._status),
+                attributes.INSTALL_STATE.value_set(self._state),
+            ]
+        )
+
+    async def _prepare_key(self) -> None:
+        admission = self._admitted
+        assert admission.keystore is not None
+        if self._csr_pem is None:
+            wanted = m.PrepareKey(
+                keystore=admission.keystore,
+                alias=admission.key_alias,
+                algorithm=admission.key_algorithm,
+                common_name=admission.common_name,
+                names=admission.names,
+            )
+            prepared: m.PreparedKey = await self._on_gateway(Keys.prepare, wanted, options.PREPARE, _AWAITING_KEY)
+            self._csr_pem = prepared.csr_pem
+        outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, self._csr_pem))
+        if outcome.problem is not None:
+            raise _Ended(CertificateStatus.INVALID, outcome.problem, "request.invalid")
+        self._standing = "approved" if outcome.approved is not None else "open"
+
+    async def _await_decision(self) -> None:
+        admission = self._admitted
+        if self._standing == "open":
+            self._project(CertificateStatus.REQUESTED, InstallState.KEY_READY, _AWAITING_DECISION)
+        expiry = workflow.now() + timedelta(seconds=admission.expiry_seconds)
+        pause = timedelta(seconds=admission.reminder_seconds)
+        remind_at = workflow.now() + pause
+        while self._standing == "open":
+            wake = min(expiry, remind_at)
+            if await self._until(lambda: self._standing != "open", at=wake):
+                break
+            if workflow.now() >= expiry:
+                async with self._one_at_a_time:
+                    if self._standing != "open":
+                        break
+                    self._standing = "expired"
+                raise _Ended(
+                    CertificateStatus.CANCELED,
+                    f"Nobody decided within {_span(admission.expiry_seconds)}; submit the request again if it is needed.",
+                    "request.expired",
+                )
+            await self._progress("approval.reminder", "The request still awaits an approver's decision.")
+            # Each pause is twice the one before: a forgotten request costs few reminders and little history.
+            pause *= 2
+            remind_at = workflow.now() + pause
+        if self._standing == "declined":
+            raise _Ended(CertificateStatus.DECLINED, self._reason or "declined", "request.closed")
+        self._check_cancel()
+        self._project(CertificateStatus.APPROVED, InstallState.CERT_PROCESSING, "the CA's order number")
+
+    async def _place_order(self) -> None:
+        admission = self._admitted
+        assert admission.authority is not None
+        assert self._csr_pem is not None
+        order = m.SubmitOrder(
+            authority=admission.authority,
+            reference=admission.reference,
+            csr_pem=self._csr_pem,
+            common_name=admission.common_name,
+            names=admission.names,
+            profile=admission.authority_profile,
+            validity_seconds=admission.validity_seconds,
+            custom_fields=admission.custom_fields,
+        )
+        placed: m.OrderPlaced = await self._at_authority(Orders.submit, order)
+        self._order_number = placed.order_number
+        self._status = CertificateStatus.APPLIED
+        found = " (it was there before)" if placed.found else ""
+        await self._progress(
+            "order.placed", f"Order {placed.order_number} was placed with {admission.authority.name}{found}."
+        )
+        self._project(CertificateStatus.APPLIED, InstallState.CERT_PROCESSING, f"order {placed.order_number} at the CA")
+
+    async def _collect(self) -> None:
+        admission = self._admitted
+        assert admission.authority is not None
+        assert self._order_number is not None
+        order = m.CollectOrder(admission.authority, self._order_number)
+        collected: m.Collected = await self._at_authority(Orders.collect, order)
+        self._certificate_pem, self._chain_pem = collected.certificate_pem, collected.chain_pem
+
+    async def _complete(self) -> None:
+        if self._certificate_pem is None:
+            await self._collect()
+        assert self._certificate_pem is not None
+        came = m.AcceptCertificate(self._id, self._certificate_pem, self._chain_pem)
+        outcome = await records(Issuance.accept_certificate, came)
+        if outcome.incomplete is not None:
+            raise _Stuck(InstallState.ACTION_REQUIRED, outcome.incomplete, told=True, step="chain.incomplete")
+        if outcome.fault is not None:
+            # Fetched anew on a retry, never ordered anew.
+            self._certificate_pem = None
+            raise _Stuck(InstallState.FAILED, outcome.fault, told=True, step="certificate.refused")
+        self._certificate_id, self._issued, self._chain_pem = (
+            outcome.certificate_id,
+            outcome.fingerprint,
+            outcome.chain_pem,
+        )
+        self._status, self._reason = CertificateStatus.ISSUED, None
+
+    async def _install(self) -> None:
+        admission = self._admitted
+        if admission.endpoint is None or admission.binding is None:
+            await self._finish(InstallState.NOT_CONFIGURED, "The certificate is issued; nothing is to be installed.", None)
+            return
+        # A retry after a failed install is a word to install as well.
+        if admission.install_mode == InstallMode.MANUAL and not self._install_word and self._attempts == 0:
+            waiting = "an administrator's word to install"
+            ready = InstallState.READY_FOR_INSTALL
+            await self._progress("certificate.ready", "The certificate awaits the word to install.", state=ready)
+            self._project(CertificateStatus.ISSUED, InstallState.READY_FOR_INSTALL, waiting)
+            await self._until(lambda: self._install_word)
+        while True:
+            await self._await_window()
+            self._attempts += 1
+            self._project(CertificateStatus.ISSUED, InstallState.INSTALLING, f"gateway {admission.gateway}")
+            try:
+                installed = await self._install_once(admission)
+            except NotPickedUp:
+                # The window may be over by the time the gateway is back: plan again.
+                await self._away(admission.gateway)
+                continue
+            break
+        message = f"{admission.endpoint.name} {'already served' if installed.already else 'now serves'} the certificate"
+        self._served = installed.served_after
+        await self._finish(InstallState.COMPLETED, f"{message} on {admission.binding}.", installed)
+
+    async def _install_once(self, admission: m.Admission) -> m.Installed:
+        assert admission.endpoint is not None
+        assert admission.binding is not None
+        assert admission.keystore is not None
+        assert self._certificate_pem is not None
+        wanted = m.InstallCertificate(
+            request_id=self._id,
+            endpoint=admission.endpoint,
+            binding=admission.binding,
+            keystore=admission.keystore,
+            alias=admission.key_alias,
+            certificate_pem=self._certificate_pem,
+            chain_pem=self._chain_pem,
+        )
+        try:
+            installed: m.Installed = await at_queue(
+                Installations.install,
+                wanted,
+                queue=gateway_queue(admission.gateway_id),
+                how=options.INSTALLATION,
+                canceled=self._is_canceled,
+                pick_up=options.PICK_UP[min(self._attempts - 1, len(options.PICK_UP) - 1)],
+            )
+        except StepCanceled:
+            raise _Canceled from None
+        except StepFailed as error:
+            state = {
+                "RolledBack": InstallState.ROLLED_BACK,
+                "ActionRequired": InstallState.ACTION_REQUIRED,
+            }.get(error.kind, InstallState.FAILED)
+            self._served = error.trouble.served if error.trouble else None
+            await self._record_install(state, error.message, None, error.trouble)
+            raise _Stuck(state, error.message, told=True, step="install.failed") from None
+        return installed
+
+    async def _await_window(self) -> None:
+        while True:
+            plan = await records(Issuance.plan_install, m.PlanInstall(self._id, at_once=self._install_word))
+            if plan.start_at <= workflow.now():
+                return
+            self._project(CertificateStatus.ISSUED, InstallState.SCHEDULED, plan.message)
+            await self._until(lambda: self._install_word, at=plan.start_at)
+
+    async def _finish(self, state: InstallState, message: str, installed: m.Installed | None) -> None:
+        recorded = await self._record_install(state, message, installed, None)
+        if recorded.watch_certificate_id is not None:
+            await self._watch(recorded.watch_certificate_id)
+        self._project(CertificateStatus.ISSUED, state, "nothing")
+
+    async def _record_install(
+        self, state: InstallState, message: str, installed: m.Installed | None, trouble: m.InstallTrouble | None
+    ) -> m.Recorded:
+        assert self._certificate_id is not None
+        steps = installed.steps if installed else trouble.steps if trouble else []
+        return await records(
+            Issuance.record_install,
+            m.RecordInstall(
+                request_id=self._id,
+                certificate_id=self._certificate_id,
+                attempt=self._attempts,
+                status=CertificateStatus.ISSUED,
+                state=state,
+                message=message,
+                verification=installed.verification if installed else None,
+                served_before=installed.served_before if installed else None,
+                served_after=self._served,
+                steps=steps,
+            ),
+        )
+
+    async def _watch(self, certificate_id: int) -> None:
+        try:
+            await workflow.start_child_workflow(
+                CertificateRenewalWorkflow.run,
+                m.RenewalStart(certificate_id),
+                id=renewal_workflow(certificate_id),
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            )
+        except WorkflowAlreadyStartedError:
+            return
+
+    # --- canceling and failing ----------------------------------------------------------------------------------------
+
+    async def _stage(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Run a stage; when it fails in a way that a person can mend, tell it and wait for `retry`."""
+        while True:
+            self._check_cancel()
+            try:
+                await step()
+                return
+            except _Stuck as stuck:
+                self._reason = stuck.reason
+                self._stuck, self._retry_word, self._install_word = True, False, False
+                waiting = "an administrator's retry or cancel"
+                await self._progress(stuck.step, stuck.reason, failed=True, state=stuck.state, audited=not stuck.told)
+                self._project(self._status, stuck.state, waiting)
+            await self._until(lambda: self._retry_word)
+            self._stuck, self._reason = False, None
+            self._project(self._status, InstallState.CERT_PROCESSING, "the retry")
+
+    async def _cancel_everything(self) -> None:
+        word = self._cancel or m.AdministratorWord("certgate")
+        told = [f"Canceled by {word.administrator}" + (f": {word.comment}" if word.comment else ".")]
+        admission = self._admission
+        if admission is not None and admission.authority is not None and self._certificate_id is not None:
+            told.append(f"Certificate {self._issued} was issued and is not used: revoke it if nobody else needs it.")
+        elif admission is not None and admission.authority is not None and self._standing == "approved":
+            told.append(await self._withdraw(admission, admission.authority))
+        await self._end(CertificateStatus.CANCELED, " ".join(told), "request.canceled")
+        self._canceling_is_over = True
+        await self._discard_key()
+
+    async def _withdraw(self, admission: m.Admission, authority: m.AuthorityAccess) -> str:
+        order = m.WithdrawOrder(authority, admission.reference, self._order_number)
+        try:
+            withdrawn: m.Withdrawn = await at_queue(
+                Orders.withdraw,
+                order,
+                queue=queue_for(authority, admission.gateway_id),
+                how=options.TIDY,
+                canceled=lambda: False,
+                pick_up=options.PICK_UP[0],
+            )
+        except (StepFailed, StepCanceled, NotPickedUp):
+            number = f"Order {self._order_number}" if self._order_number else "An order that may have been placed"
+            return f"{number} at {authority.name} could not be withdrawn: look there for {admission.reference}."
+        self._order_number = withdrawn.order_number or self._order_number
+        return withdrawn.message
+
+    async def _end(self, status: CertificateStatus, reason: str, step: str) -> None:
+        self._status, self._reason = status, reason
+        await self._progress(step, reason, failed=status == CertificateStatus.INVALID, closed=True)
+        self._project(status, self._state, "nothing")
+
+    async def _discard_key(self) -> None:
+        """Delete the key that nothing will use; a gateway that is away does it when it is back, within a month."""
+        admission = self._admission
+        if admission is None or admission.keystore is None or admission.key_is_shared:
+            return
+        try:
+            await at_queue(
+                Keys.discard,
+                m.DiscardKey(admission.keystore, admission.key_alias),
+                queue=gateway_queue(admission.gateway_id),
+                how=options.TIDY,
+                canceled=lambda: False,
+                pick_up=timedelta(days=30),
+            )
+        except (StepFailed, StepCanceled, NotPickedUp):
+            message = f"Key {admission.key_alias} could not be deleted on gateway {admission.gateway}: delete it there."
+            await self._progress("key.left", message, failed=True, closed=True)
+
+    # --- small helpers ------------------------------------------------------------------------------------------------
+
+    @property
+    def _admitted(self) -> m.Admission:
+        assert self._admission is not None
+        return self._admission
+
+    def _is_canceled(self) -> bool:
+        return self._cancel is not None
+
+    def _check_cancel(self) -> None:
+        if self._cancel is not None:
+            raise _Canceled
+
+    async def _until(self, condition: Callable[[], bool], *, at: datetime | None = None) -> bool:
+        """Wait for the condition; False when `at` came first. Raises when the request is canceled meanwhile."""
+        timeout = None if at is None else max(timedelta(0), at - workflow.now())
+        try:
+            await workflow.wait_condition(lambda: condition() or self._cancel is not None, timeout=timeout)
+        except asyncio.TimeoutError:
+            return False
+        self._check_cancel()
+        return True
+
+    async def _on_gateway(self, step: Callable[..., Any], arg: object, how: options.StepOptions, waiting: str) -> Any:
+        tries = 0
+        while True:
+            self._waiting_for = waiting
+            try:
+                return await at_queue(
+                    step,
+                    arg,
+                    queue=gateway_queue(self._admitted.gateway_id),
+                    how=how,
+                    canceled=self._is_canceled,
+                    pick_up=options.PICK_UP[min(tries, len(options.PICK_UP) - 1)],
+                )
+            except NotPickedUp:
+                await self._away(self._admitted.gateway)
+            except StepCanceled:
+                raise _Canceled from None
+            except StepFailed as error:
+                raise _Stuck(InstallState.FAILED, error.message) from None
+            tries += 1
+
+    async def _away(self, gateway: str) -> None:
+        told = f"Gateway {gateway} does not take its work: it is not connected, or very busy. The request waits for it."
+        if self._reason != told:
+            self._reason = told
+            await self._progress("gateway.away", told, failed=True)
+        self._waiting_for = f"gateway {gateway}, which is not connected"
+
+    async def _at_authority(self, step: Callable[..., Any], arg: object) -> Any:
+        admission = self._admitted
+        assert admission.authority is not None
+        try:
+            return await at_queue(
+                step,
+                arg,
+                queue=queue_for(admission.authority, admission.gateway_id),
+                how=options.ORDER,
+                canceled=self._is_canceled,
+            )
+        except StepCanceled:
+            raise _Canceled from None
+        except StepFailed as error:
+            if error.kind == "Rejected":
+                raise _Ended(CertificateStatus.REJECTED, error.message, "order.rejected") from None
+            raise _Stuck(InstallState.FAILED, error.message, step="order.failed") from None
+
+    async def _progress(
+        self,
+        step: str,
+        description: str,
+        *,
+        failed: bool = False,
+        closed: bool = False,
+        state: InstallState | None = None,
+        audited: bool = True,
+    ) -> None:
+        if state is not None:
+            self._state = state
+        await records(
+            Admissions.progress,
+            m.Progress(
+                request_id=self._id,
+                step=step,
+                status=self._status,
+                install_state=self._state,
+                description=description,
+                reason=self._reason,
+                order_number=self._order_number,
+                failed=failed,
+                closed=closed,
+                audited=audited,
+            ),
+        )
+
+    def _show(self, status: CertificateStatus, state: InstallState, waiting: str) -> None:
+        self._status, self._state, self._waiting_for = status, state, waiting
+        admission = self._admission
+        name = admission.common_name if admission else f"request {self._id}"
+        lines = [f"**{name}**: {status} / {state}", f"Waiting for {waiting}."]
+        if admission is not None and admission.gateway:
+            lines.append(f"Gateway {admission.gateway}, organization {admission.organization}.")
+        if self._order_number:
+            lines.append(f"Order {self._order_number}.")
+        if self._reason:
+            lines.append(self._reason)
+        workflow.set_current_details("\n\n".join(lines))
+
+    def _project(self, status: CertificateStatus, state: InstallState, waiting: str) -> None:
+        """Show the state to the Temporal CLI and UI; search attributes are written only when one changes."""
+        self._show(status, state, waiting)
+        shown = workflow.info().typed_search_attributes
+        changes = [
+            key.value_set(value)
+            for key, value in ((attributes.STATUS, str(status)), (attributes.INSTALL_STATE, str(state)))
+            if shown.get(key) != value
+        ]
+        if changes:
+            workflow.upsert_search_attributes(changes)
+
+    def _result(self) -> m.RequestResult:
+        return m.RequestResult(
+            request_id=self._id,
+            status=self._status,
+            install_state=self._state,
+            order_number=self._order_number,
+            certificate_id=self._certificate_id,
+            issued_fingerprint=self._issued,
+            served_fingerprint=self._served,
+            reason=self._reason,
+        )
+
+    # --- what people say and ask --------------------------------------------------------------------------------------
+
+    @workflow.query
+    def view(self) -> m.RequestView:
+        """Where the request stands and what it waits for."""
+        return m.RequestView(
+            request_id=self._id,
+            status=self._status,
+            install_state=self._state,
+            waiting_for=self._waiting_for,
+            order_number=self._order_number,
+            issued_fingerprint=self._issued,
+            served_fingerprint=self._served,
+            reason=self._reason,
+            approvals=list(self._approvals),
+        )
+
+    @workflow.query
+    def csr(self) -> str | None:
+        """The CSR, PEM, once the gateway has made it."""
+        return self._csr_pem
+
+    @workflow.update
+    async def approve(self, word: m.AdministratorWord) -> m.Receipt:
+        """Approve. Waits for the CSR if the gateway has not made it yet."""
+        return await self._decide(word, Verdict.APPROVE)
+
+    @approve.validator
+    def _check_approve(self, word: m.AdministratorWord) -> None:
+        self._check_decision(word)
+        admission = self._admission
+        if admission is not None and admission.four_eyes and word.administrator == admission.requester:
+            raise _refused(f"{word.administrator} requested request {self._id}, so somebody else has to approve it.")
+
+    @workflow.update
+    async def decline(self, word: m.AdministratorWord) -> m.Receipt:
+        """Decline, with the reason as comment."""
+        return await self._decide(word, Verdict.DECLINE)
+
+    @decline.validator
+    def _check_decline(self, word: m.AdministratorWord) -> None:
+        self._check_decision(word)
+        if not word.comment.strip():
+            raise _refused(f"A decline of request {self._id} needs a reason: give it as the comment.")
+
+    @workflow.update
+    async def cancel(self, word: m.AdministratorWord) -> m.Receipt:
+        """Cancel at whatever point the request is; answers when it is settled what became of it."""
+        await self._permit(word, "cancel")
+        self._cancel = self._cancel or word
+        await workflow.wait_condition(lambda: self._canceling_is_over or self._closed)
+        if self._status == CertificateStatus.CANCELED:
+            return self._receipt(self._reason or "Canceled.")
+        return self._receipt(f"It was too late to cancel: request {self._id} is {self._status} / {self._state}.")
+
+    @cancel.validator
+    def _check_cancel_word(self, word: m.AdministratorWord) -> None:
+        self._check_open(word, "canceled")
+
+    @workflow.update
+    async def install(self, word: m.AdministratorWord) -> m.Receipt:
+        """Install now, also before the maintenance window opens."""
+        await self._permit(word, "install")
+        self._install_word = True
+        return self._receipt("The certificate is being installed.")
+
+    @install.validator
+    def _check_install(self, word: m.AdministratorWord) -> None:
+        self._check_open(word, "installed")
+        if self._state not in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED):
+            raise _refused(f"Request {self._id} does not await the word to install: it is {self._status} / {self._state}.")
+
+    @workflow.update
+    async def retry(self, word: m.AdministratorWord) -> m.Receipt:
+        """Try the stage that failed again; nothing is ordered a second time."""
+        await self._permit(word, "retry")
+        self._retry_word = True
+        return self._receipt("The step that failed is being tried again.")
+
+    @retry.validator
+    def _check_retry(self, word: m.AdministratorWord) -> None:
+        self._check_open(word, "retried")
+        if not self._stuck:
+            raise _refused(f"Nothing failed in request {self._id} that could be retried: it is {self._status}.")
+
+    @workflow.signal(name="approve")
+    async def approve_signal(self, word: m.AdministratorWord) -> None:
+        """As the update; the audit tells whether it counted."""
+        await self._hear(self._decide(word, Verdict.APPROVE))
+
+    @workflow.signal(name="decline")
+    async def decline_signal(self, word: m.AdministratorWord) -> None:
+        """As the update; the audit tells whether it counted."""
+        await self._hear(self._decide(word, Verdict.DECLINE))
+
+    @workflow.signal(name="cancel")
+    async def cancel_signal(self, word: m.AdministratorWord) -> None:
+        """As the update; the audit tells whether it counted."""
+        if not self._closed:
+            await self._hear(self.cancel(word))
+
+    @workflow.signal(name="install")
+    async def install_signal(self, word: m.AdministratorWord) -> None:
+        """As the update; nothing happens where none is awaited."""
+        if self._state in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED):
+            await self._hear(self.install(word))
+
+    @workflow.signal(name="retry")
+    async def retry_signal(self, word: m.AdministratorWord) -> None:
+        """As the update; nothing happens where nothing failed."""
+        if self._stuck:
+            await self._hear(self.retry(word))
+
+    async def _hear(self, saying: Any) -> None:
+        """A signal has no answer: a word that does not count is in the audit, and the workflow goes on."""
+        self._heard += 1
+        if self._heard > _HEARD_SIGNALS:
+            saying.close()
+            return
+        try:
+            await saying
+        except ApplicationError as error:
+            workflow.logger.info("a word that does not count: %s", error.message)
+
+    async def _decide(self, word: m.AdministratorWord, verdict: Verdict) -> m.Receipt:
+        await workflow.wait_condition(lambda: self._standing is not None or self._closed)
+        async with self._one_at_a_time:
+            if self._standing == "expired" or self._closed:
+                raise _refused(f"Request {self._id} awaits no decision any more: it is {self._status}.")
+            outcome = await records(Decisions.decide, m.Decide(self._id, word.administrator, verdict, word.comment))
+            if outcome.refused is not None:
+                raise _refused(outcome.refused)
+            if verdict == Verdict.APPROVE:
+                self._approvals.append(word.administrator)
+            elif word.comment:
+                self._reason = word.comment
+            self._standing = outcome.standing
+            done = "approved" if verdict == Verdict.APPROVE else "declined"
+            more = " Another approval is needed." if outcome.standing == "open" else ""
+            if outcome.standing == "approved":
+                self._status = CertificateStatus.APPROVED
+            return self._receipt(f"Request {self._id} is {done} by {word.administrator}.{more}")
+
+    async def _permit(self, word: m.AdministratorWord, action: str) -> None:
+        outcome = await records(Decisions.permit, m.Permit(self._id, word.administrator, action, word.comment))
+        if outcome.refused is not None:
+            raise _refused(outcome.refused)
+
+    def _check_decision(self, word: m.AdministratorWord) -> None:
+        if self._closed or self._standing not in (None, "open"):
+            raise _refused(f"Request {self._id} awaits no decision any more: it is {self._status}.")
+        if not word.administrator.strip():
+            raise _refused("A decision needs the administrator's login.")
+        if word.administrator in self._approvals:
+            raise _refused(f"{word.administrator} has already decided on request {self._id} (approve).")
+
+    def _check_open(self, word: m.AdministratorWord, done: str) -> None:
+        if self._closed or self._canceling_is_over:
+            raise _refused(f"Request {self._id} can't be {done} any more: it is {self._status} / {self._state}.")
+        if not word.administrator.strip():
+            raise _refused("The administrator's login is missing.")
+
+    def _receipt(self, message: str) -> m.Receipt:
+        return m.Receipt(self._status, self._state, message)
+
+
+def _refused(message: str) -> ApplicationError:
+    return ApplicationError(message, type="Refused", non_retryable=True)
+
+
+def _span(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
+    return f"{days} days" if days and not rest else f"{timedelta(seconds=seconds)}"
