@@ -140,7 +140,7 @@ def _unreachable(settings: Settings, config: ClientConnectConfig | None) -> str:
 
 
 async def register_search_attributes(client: Client, *, wait: timedelta = timedelta(seconds=15)) -> None:
-    """Makes the search attributes of `workflows.attributes` known to the namespace; what is there already is left alone.
+    """Makes the search attributes of `workflows.attributes` known to the namespace; what is there is left alone.
 
     Raises:
         Unavailable: the server does not let us (Temporal Cloud does not), or one exists with another type.

@@ -141,7 +141,7 @@ class Supervisor:
         return self._children[name].restarts
 
     async def stop(self, name: str) -> None:
-        """Ends a child: SIGTERM, its grace period, then SIGKILL for what is left of its group. Unknown names are fine."""
+        """Ends a child: SIGTERM, its grace period, SIGKILL for what is left of its group. Unknown names are fine."""
         child = self._children.pop(name, None)
         if child is not None:
             await child.stop()
