@@ -155,8 +155,8 @@ class _Install:
             self._note("recover", "an interrupted install was put back")
 
     async def _is_in_effect(self, entry: Entry) -> bool:
-        """Whether the certificate that the killed install wanted is served. It is activated once more: the other process
-        may have died while the product was still changing over, and some of it would serve the old one a moment yet."""
+        """Whether what the killed install wanted is served. It is activated once more: the other process may have died
+        while the product was still changing over, and some of it would serve the old one a moment yet."""
         if not await self._all_match(entry):
             return False
         await self._endpoint.activate()

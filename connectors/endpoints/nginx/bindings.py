@@ -1,0 +1,296 @@
+"""Which certificates nginx serves where: from a tree of directives to bindings. No input or output, but for paths that
+`resolve` follows.
+
+nginx's own rules that matter here (documentation of ngx_http_core_module, ngx_http_ssl_module, "Server names"):
+
+- whether a socket speaks TLS (or the PROXY protocol) is a property of address and port; one ``ssl`` makes it so for all
+  servers on it;
+- the first server on a socket, or the one marked ``default_server``, answers where no name fits;
+- of two servers with the same name on one socket the first one wins, the other is never reached by it;
+- ``ssl_certificate`` may stand several times in one server (RSA and ECDSA) and is inherited only where there is none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from connectors.endpoints.contract import Binding, Listener, Place, Probe
+from connectors.endpoints.nginx.configuration import Directive, named, value_of
+from connectors.endpoints.nginx.settings import NginxSettings
+
+# The label that is put for ``*`` when a wildcard host is looked at.
+PROBE_LABEL = "certgate-probe"
+HOST_NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.?")
+LOADED_OTHERWISE = ("data:", "engine:", "store:")
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One ``listen``: `address` is empty for all IPv4 addresses, ``::`` for all IPv6 ones."""
+
+    address: str
+    port: int
+
+
+@dataclass
+class Server:
+    """One server block with TLS. `owned` is the names by which it is reached on each of its sockets."""
+
+    sockets: list[Socket]
+    names: list[str]
+    places: list[Place]
+    obstacle: str | None
+    proxied: set[Socket] = field(default_factory=set)
+    owned: dict[Socket, list[str]] = field(default_factory=dict)
+    default_on: set[Socket] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Listen:
+    socket: Socket
+    tls: bool
+    default: bool
+    proxied: bool
+
+
+def servers_of(tree: Sequence[Directive], folder: str) -> list[Server]:
+    """All server blocks with TLS, of http, stream and mail. `folder` is where relative paths start."""
+    return [
+        server
+        for kind in ("http", "stream", "mail")
+        for context in named(tree, kind)
+        for server in _servers_in(kind, context.block or (), folder)
+    ]
+
+
+def _servers_in(kind: str, context: Sequence[Directive], folder: str) -> list[Server]:
+    blocks = [directive.block or () for directive in named(context, "server")]
+    listens = [_listens(kind, block, legacy=_setting("ssl", block, context) == "on") for block in blocks]
+    every = [listen for listens_of_one in listens for listen in listens_of_one]
+    tls = {listen.socket for listen in every if listen.tls}
+    proxied = {listen.socket for listen in every if listen.proxied}
+    taken: dict[tuple[Socket, str], int] = {}
+    defaults = {listen.socket: index for index, own in reversed(list(enumerate(listens))) for listen in own}
+    defaults |= {listen.socket: index for index, own in enumerate(listens) for listen in own if listen.default}
+    servers: list[Server] = []
+    for index, (block, own) in enumerate(zip(blocks, listens, strict=True)):
+        sockets = [socket for socket in dict.fromkeys(listen.socket for listen in own) if socket in tls]
+        names = _names(block) if kind != "mail" else []
+        # Names are taken on plain sockets too, but nobody asks for those.
+        owned = {
+            socket: [name for name in names if taken.setdefault((socket, name), index) == index] for socket in sockets
+        }
+        if _setting("ssl_reject_handshake", block, context) == "on":
+            continue
+        if not sockets and not any(listen_speaks_tls(directive) for directive in named(block, "listen")):
+            continue
+        places, obstacle = _places(block, context, folder)
+        if not sockets:
+            obstacle = obstacle or "it listens only on Unix sockets or QUIC, where no TLS handshake can look."
+        default_on = {socket for socket in sockets if defaults[socket] == index}
+        servers.append(Server(sockets, names, places, obstacle, proxied & set(sockets), owned, default_on))
+    return servers
+
+
+def listen_speaks_tls(directive: Directive) -> bool:
+    """Whether a listen directive itself says TLS, be it over TCP, QUIC or a Unix socket."""
+    return not {"ssl", "quic"}.isdisjoint(directive.arguments[1:])
+
+
+def _setting(name: str, block: Sequence[Directive], context: Sequence[Directive]) -> str | None:
+    """A simple directive of a server, inherited from the level above."""
+    own = value_of(block, name)
+    return own if own is not None else value_of(context, name)
+
+
+def _listens(kind: str, block: Sequence[Directive], *, legacy: bool) -> list[_Listen]:
+    """What a server listens on over TCP. Without any listen, http listens on port 80."""
+    found: list[_Listen] = []
+    directives = named(block, "listen")
+    for directive in directives:
+        if not directive.arguments or "quic" in directive.arguments or "udp" in directive.arguments:
+            continue
+        value, options = directive.arguments[0], set(directive.arguments[1:])
+        for socket in _sockets(value):
+            tls, default = legacy or "ssl" in options, not {"default_server", "default"}.isdisjoint(options)
+            found.append(_Listen(socket, tls, default, "proxy_protocol" in options))
+    if not directives and kind == "http":
+        found.append(_Listen(Socket("", 80), legacy, default=False, proxied=False))
+    return found
+
+
+def _sockets(value: str) -> list[Socket]:
+    """``443``, ``*:443``, ``192.0.2.1``, ``[::1]:8443``, ``name:8000-8010``; nothing for Unix sockets."""
+    if value.startswith("unix:"):
+        return []
+    if value.startswith("["):
+        address, _, ports = value[1:].partition("]")
+        ports = ports.removeprefix(":")
+    elif re.fullmatch(r"\d+(-\d+)?", value):
+        address, ports = "", value
+    else:
+        address, _, ports = value.partition(":")
+    first, _, last = (ports or "80").partition("-")
+    if not first.isdigit() or not (last or first).isdigit():
+        return []
+    address = "" if address in ("*", "0.0.0.0") else address.lower()  # noqa: S104 (read, not bound)
+    if ":" in address:
+        address = str(ipaddress.ip_address(address)) if _is_address(address) else address
+    return [Socket(address, port) for port in range(int(first), int(last or first) + 1)]
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(block: Sequence[Directive]) -> list[str]:
+    """Names that a certificate can cover. Regular expressions, ``www.example.*``, ``_`` and variables are not such."""
+    names: list[str] = []
+    for directive in named(block, "server_name"):
+        for word in directive.arguments:
+            name = word.lower()
+            if name.startswith("."):
+                names += [name[1:], f"*{name}"]
+            else:
+                names.append(name)
+    return [name for name in dict.fromkeys(names) if name != "_" and (HOST_NAME.fullmatch(name) or _is_address(name))]
+
+
+def _places(block: Sequence[Directive], context: Sequence[Directive], folder: str) -> tuple[list[Place], str | None]:
+    """Certificate and key paths in pairs, and what stands in the way of exchanging them."""
+    certificates = _values("ssl_certificate", block, context)
+    keys = _values("ssl_certificate_key", block, context)
+    if not certificates:
+        return [], "no ssl_certificate is configured for it; add ssl_certificate and ssl_certificate_key."
+    if len(keys) != len(certificates):
+        return (
+            [],
+            f"it has {len(certificates)} ssl_certificate and {len(keys)} ssl_certificate_key; they must be pairs.",
+        )
+    for value in (*certificates, *keys):
+        if "$" in value:
+            return [], f"its certificate is chosen by a variable ({value}), not by a file name."
+        if value.startswith(LOADED_OTHERWISE):
+            return [], f"its certificate or key is loaded by {value.partition(':')[0]}:, not from a file."
+    paths = [[posixpath.normpath(posixpath.join(folder, value)) for value in values] for values in (certificates, keys)]
+    return [Place(certificate, key) for certificate, key in zip(*paths, strict=True)], None
+
+
+def _values(name: str, block: Sequence[Directive], context: Sequence[Directive]) -> list[str]:
+    own = named(block, name) or named(context, name)
+    return [directive.arguments[0] for directive in own if directive.arguments]
+
+
+async def bindings_of(
+    servers: Sequence[Server], settings: NginxSettings, host_address: str, resolve: Callable[[str], Awaitable[str]]
+) -> list[Binding]:
+    """Servers as bindings. `resolve` follows symbolic links, so that one file under two names is known to be shared."""
+    resolved = {
+        path: await resolve(path)
+        for path in dict.fromkeys(
+            path for one in servers for place in one.places for path in (place.certificate, place.key)
+        )
+    }
+    places = [
+        [Place(resolved[place.certificate], resolved[place.key]) for place in server.places] for server in servers
+    ]
+    users: dict[str, list[tuple[int, Place]]] = defaultdict(list)
+    for index, own in enumerate(places):
+        for place in own:
+            for path in {place.certificate, place.key}:
+                users[path].append((index, place))
+    bindings: list[Binding] = []
+    identifiers = _identifiers(servers)
+    for index, (identifier, server) in enumerate(zip(identifiers, servers, strict=True)):
+        own = places[index]
+        # Every use of one of its files, by whatever server; looked up, because there may be a thousand of them.
+        uses = {(at, place): None for one in own for path in (one.certificate, one.key) for at, place in users[path]}
+        listener = {socket: _listener(socket, server, settings, host_address) for socket in server.sockets}
+        probes = _probes(server, listener)
+        obstacle = server.obstacle or _entangled(own, [(identifiers[at], place) for at, place in uses])
+        if obstacle is None and not probes:
+            obstacle = (
+                "no handshake reaches it: it has no plain name of its own on its port (another server has it, or there "
+                "are only regular expressions) and it is not the default server there."
+            )
+        bindings.append(
+            Binding(
+                id=identifier,
+                names=tuple(server.names),
+                listeners=tuple(dict.fromkeys(listener.values())),
+                probes=tuple(probes),
+                places=tuple(server.places),
+                shared_with=tuple(dict.fromkeys(identifiers[at] for at, place in uses if at != index and place in own)),
+                obstacle=obstacle,
+            )
+        )
+    return bindings
+
+
+def _probes(server: Server, listener: dict[Socket, Listener]) -> list[Probe]:
+    """One handshake for each name on each socket; without SNI where the server has no name but is the default."""
+    probes: list[Probe] = []
+    for socket in server.sockets:
+        by_name = [
+            Probe(listener[socket], name.replace("*", PROBE_LABEL, 1).rstrip("."))
+            for name in server.owned[socket]
+            if not _is_address(name)
+        ]
+        if not by_name and socket in server.default_on:
+            by_name = [Probe(listener[socket], None)]
+        probes += by_name
+    return list(dict.fromkeys(probes))
+
+
+def _listener(socket: Socket, server: Server, settings: NginxSettings, host_address: str) -> Listener:
+    """Where to connect: an address that a listen names, else the host's own."""
+    address = socket.address or host_address
+    if socket.address == "::":
+        # The host's address may be IPv4; on this machine the IPv6 one is known.
+        address = "::1" if host_address in ("127.0.0.1", "localhost") else host_address
+    return Listener(settings.address or address, socket.port, socket in server.proxied)
+
+
+def _entangled(own: Sequence[Place], uses: Sequence[tuple[str, Place]]) -> str | None:
+    """A file that stands in another pair too: exchanging ours would leave theirs with a key that does not fit."""
+    for identifier, place in uses:
+        if place not in own:
+            files = {place.certificate, place.key} & {path for one in own for path in (one.certificate, one.key)}
+            return f"{min(files)} is also used by {identifier}, in another pair; give each a key of its own."
+    return None
+
+
+def _identifiers(servers: Sequence[Server]) -> list[str]:
+    """``name:port``; where several servers would be called the same, all of them get their address, so that adding one
+    never makes an old name mean another server."""
+
+    def plain(server: Server) -> str:
+        port = str(server.sockets[0].port) if server.sockets else "-"
+        return f"{server.names[0] if server.names else '_'}:{port}"
+
+    def addressed(server: Server) -> str:
+        address = server.sockets[0].address if server.sockets else ""
+        return f"{plain(server)}@{f'[{address}]' if ':' in address else address or '*'}"
+
+    identifiers = [plain(server) for server in servers]
+    counts = Counter(identifiers)
+    identifiers = [
+        addressed(server) if counts[identifier] > 1 else identifier
+        for identifier, server in zip(identifiers, servers, strict=True)
+    ]
+    # Still the same: nginx itself reaches only the first of them by that name.
+    seen: Counter[str] = Counter()
+    for index, identifier in enumerate(identifiers):
+        seen[identifier] += 1
+        if seen[identifier] > 1:
+            identifiers[index] = f"{identifier}#{seen[identifier]}"
+    return identifiers

@@ -1,0 +1,318 @@
+"""nginx as an endpoint: its files, its ``-t``, its reload."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from connectors.endpoints import certificates
+from connectors.endpoints.contract import Activation, Binding, InPlace, Material, Place, Snapshot
+from connectors.endpoints.handshake import fingerprint
+from connectors.endpoints.nginx.bindings import bindings_of, servers_of
+from connectors.endpoints.nginx.configuration import Directive, load, value_of
+from connectors.endpoints.nginx.settings import NginxSettings
+from connectors.errors import Permanent
+from connectors.hosts.contract import FileState, Host
+from connectors.registry import ConnectorType, Surroundings
+
+# ``nginx -t`` loads every certificate of the configuration; thousands of them take seconds.
+COMMAND_TIMEOUT = timedelta(seconds=60)
+# A reload takes nginx at least 0.1 s: it sleeps that long between starting new workers and retiring old ones.
+POLL_SECONDS = 0.002
+KEY_MODE, CERTIFICATE_MODE = 0o600, 0o644
+LOG_EXCERPT_BYTES = 4096
+
+
+class NginxEndpoint:
+    """`connectors.endpoints.contract.Endpoint` for one nginx on one host."""
+
+    def __init__(self, settings: NginxSettings, host: Host) -> None:
+        self._settings = settings
+        self._host = host
+
+    @property
+    def identity(self) -> str:
+        """Host and main configuration file."""
+        return f"nginx {self._host.address} {self._settings.configuration}"
+
+    @property
+    def title(self) -> str:
+        """``nginx``, with its configuration where that is not the usual one."""
+        usual = NginxSettings.model_fields["configuration"].default
+        return "nginx" if self._settings.configuration == usual else f"nginx ({self._settings.configuration})"
+
+    # Looking.
+
+    async def discover(self) -> Sequence[Binding]:
+        """All servers with TLS, in the order of the configuration."""
+        servers = servers_of(await self._tree(), posixpath.dirname(self._settings.configuration))
+        return await bindings_of(servers, self._settings, self._host.address, self._resolve)
+
+    async def check(self) -> None:
+        """``nginx -t``."""
+        result = await self._host.run(self._command("-t", "-q"), timeout=COMMAND_TIMEOUT)
+        if result.status != 0:
+            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
+            raise Permanent(f"{self.title} refuses its configuration: {words}.")
+
+    async def running(self) -> bool:
+        """Whether the process of the pid file is there and is an nginx master."""
+        return await self._master(await self._pid_file(await self._tree())) is not None
+
+    async def choose(self, binding: Binding, material: Material) -> Place:
+        """The only place, or of several the one that has a certificate with the same type of key."""
+        if len(binding.places) == 1:
+            return binding.places[0]
+        wanted = certificates.authentication_of(certificates.read(material).leaf)
+        fitting = []
+        for place in binding.places:
+            found = _certificates_in(await self._read(place.certificate))
+            if found and certificates.authentication_of(found[0]) == wanted:
+                fitting.append(place)
+        if len(fitting) != 1:
+            raise Permanent(
+                f"{binding.id} has {len(binding.places)} certificates, and {len(fitting)} of them have a key of the "
+                f"type {wanted} that the new one has: there must be exactly one; request another key type or add the "
+                "pair to the configuration first."
+            )
+        return fitting[0]
+
+    async def in_place(self, place: Place) -> InPlace:
+        """What the files hold; a file that is missing or can't be understood counts as empty."""
+        chain = _certificates_in(await self._read(place.certificate))
+        return InPlace(
+            certificate=fingerprint(chain[0]) if chain else None,
+            chain=tuple(fingerprint(certificate) for certificate in chain[1:]),
+            public_key=_public_key_in(await self._read(place.key)),
+        )
+
+    # Changing.
+
+    async def plan(self, place: Place, name: str) -> Snapshot:
+        """A second name for each file that is there, in the same folder and hidden."""
+        kept: dict[str, str] = {}
+        absent: list[str] = []
+        for path in dict.fromkeys((place.certificate, place.key)):
+            state = await self._host.state(path)
+            if state is None:
+                absent.append(await self._resolve(path))
+            else:
+                folder, file = posixpath.split(state.path)
+                kept[state.path] = posixpath.join(folder, f".{file}.certgate-{name}")
+        return Snapshot(name, place, kept, tuple(absent))
+
+    async def snapshot(self, snapshot: Snapshot) -> None:
+        """Make the second names."""
+        for path, backup in snapshot.kept.items():
+            await self._host.keep(path, backup)
+
+    async def write(self, place: Place, material: Material) -> None:
+        """Key first: it is what a full disk or a missing permission should stop before the certificate is touched."""
+        content = certificates.read(material).pem()
+        key = None if material.private_key_pem is None else _encoded(material.private_key_pem)
+        if place.certificate == place.key:
+            await self._put(place.key, content + (key or _key_block(await self._read(place.key))), KEY_MODE)
+            return
+        if key is not None:
+            await self._put(place.key, key, KEY_MODE)
+        await self._put(place.certificate, content, CERTIFICATE_MODE)
+
+    async def activate(self) -> Activation:
+        """Reload, and wait until every worker that was there before is gone or takes no new connections.
+
+        nginx's ``-s reload`` comes back before the new configuration is even read, and the old workers answer until the
+        master has started new ones and told them to quit. When the master finds the configuration unusable it logs that
+        and keeps the old workers; that is told with the words of its error log.
+        """
+        tree = await self._tree()
+        pid_file, log = await self._pid_file(tree), await self._error_log(tree)
+        master = await self._master(pid_file)
+        if master is None:
+            raise Permanent(f"{self.title} is not running.")
+        old = await self._workers(master)
+        command = self._settings.reload_command or self._command("-s", "reload")
+        result = await self._host.run(command, timeout=COMMAND_TIMEOUT)
+        if result.status != 0:
+            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
+            raise Permanent(f"{self.title} did not take the order to reload: {words}.")
+        if not old:
+            return Activation.REQUESTED
+        await self._await_retirement(old, log)
+        if await self._master(pid_file) != master:
+            words = await self._logged_since(log)
+            raise Permanent(f"{self.title} ended during the reload: {words or 'its error log says nothing'}.")
+        return Activation.IN_EFFECT
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Put the kept files back under their names and delete those that were not there."""
+        for path, backup in snapshot.kept.items():
+            await self._host.put_back(backup, path)
+        for path in snapshot.absent:
+            await self._host.delete(path)
+
+    async def discard(self, snapshot: Snapshot) -> None:
+        """Delete the second names."""
+        for backup in snapshot.kept.values():
+            await self._host.delete(backup)
+
+    # The process.
+
+    async def _await_retirement(self, workers: Sequence[int], log: FileState | None) -> None:
+        """Wait until none of the old workers takes new connections: it is gone, or its title says that it shuts down.
+        The title comes a moment before the sockets are closed, so it must be seen twice."""
+        said: set[int] = set()
+        waiting = list(workers)
+        try:
+            async with asyncio.timeout(self._settings.reload_timeout_seconds):
+                while waiting:
+                    await asyncio.sleep(POLL_SECONDS)
+                    for worker in list(waiting):
+                        title = await self._process_title(worker)
+                        if title is None or worker in said:
+                            waiting.remove(worker)
+                        elif "shutting down" in title:
+                            said.add(worker)
+        except TimeoutError:
+            words = await self._logged_since(log)
+            raise Permanent(
+                f"{self.title} did not change over to the new configuration within "
+                f"{self._settings.reload_timeout_seconds:g} s: {words or 'its error log says nothing'}."
+            ) from None
+
+    async def _master(self, pid_file: str) -> int | None:
+        content = (await self._read(pid_file) or b"").strip()
+        if not content.isdigit():
+            return None
+        pid = int(content)
+        title = await self._process_title(pid)
+        # A pid file may be older than the last start of the machine, and the number somebody else's by now.
+        return pid if title and ("master process" in title or "nginx" in title.split()[0]) else None
+
+    async def _process_title(self, pid: int) -> str | None:
+        if await self._host.state("/proc/self/stat") is None:
+            # Not Linux.
+            result = await self._host.run(["ps", "-o", "args=", "-p", str(pid)], timeout=COMMAND_TIMEOUT)
+            return result.output.strip() or None
+        try:
+            content = await self._host.read(f"/proc/{pid}/cmdline")
+        except Permanent:
+            return None  # it ended
+        return content.replace(b"\0", b" ").decode("utf-8", "replace").strip() or None
+
+    async def _workers(self, master: int) -> list[int]:
+        """The master's children; empty where the system does not tell."""
+        content = await self._read(f"/proc/{master}/task/{master}/children")
+        return [int(word) for word in (content or b"").split()]
+
+    # Where things are.
+
+    async def _tree(self) -> tuple[Directive, ...]:
+        return await load(self._host, self._settings.configuration)
+
+    async def _pid_file(self, tree: Sequence[Directive]) -> str:
+        configured = value_of(tree, "pid")
+        return await self._under_prefix(configured or await self._built_with("pid-path") or "logs/nginx.pid")
+
+    async def _error_log(self, tree: Sequence[Directive]) -> FileState | None:
+        configured = value_of(tree, "error_log") or await self._built_with("error-log-path")
+        if configured is None or configured == "stderr" or ":" in configured:
+            return None
+        return await self._host.state(await self._under_prefix(configured))
+
+    async def _under_prefix(self, path: str) -> str:
+        if posixpath.isabs(path):
+            return path
+        prefix = self._settings.prefix or await self._built_with("prefix") or "/usr/local/nginx"
+        return posixpath.join(prefix, path)
+
+    async def _built_with(self, option: str) -> str | None:
+        """A path that was fixed when nginx was built, from ``nginx -V``."""
+        result = await self._host.run([*self._settings.command, "-V"], timeout=COMMAND_TIMEOUT)
+        found = re.search(rf"--{option}=('[^']*'|\S+)", result.errors)
+        return found[1].strip("'") if found else None
+
+    async def _logged_since(self, log: FileState | None) -> str:
+        """What nginx wrote to its error log since `log` was looked at."""
+        if log is None:
+            return ""
+        result = await self._host.run(["tail", "-c", f"+{log.size + 1}", log.path], timeout=COMMAND_TIMEOUT)
+        return _told_by(result.output[-LOG_EXCERPT_BYTES:])
+
+    def _command(self, *arguments: str) -> list[str]:
+        prefix = ["-p", self._settings.prefix] if self._settings.prefix else []
+        return [*self._settings.command, *prefix, "-c", self._settings.configuration, *arguments]
+
+    async def _resolve(self, path: str) -> str:
+        """The file that a path leads to; where it leads to nothing yet, its folder with links followed."""
+        state = await self._host.state(path)
+        if state is not None:
+            return state.path
+        folder = await self._host.state(posixpath.dirname(path))
+        return posixpath.join(folder.path, posixpath.basename(path)) if folder else path
+
+    async def _read(self, path: str) -> bytes | None:
+        return None if await self._host.state(path) is None else await self._host.read(path)
+
+    async def _put(self, path: str, content: bytes, mode: int) -> None:
+        """Replace a file with its owner and mode, or make it with `mode`."""
+        state = await self._host.state(path)
+        if state is None:
+            await self._host.replace(path, content, owner=None, group=None, mode=mode)
+        else:
+            await self._host.replace(path, content, owner=state.owner, group=state.group, mode=state.mode)
+
+
+def _told_by(text: str) -> str:
+    """nginx's own words of what is wrong, without time stamps and the closing remark; at most three lines."""
+    words: list[str] = []
+    for line in text.splitlines():
+        found = re.search(r"\[(emerg|alert|crit|error)\] (?:\d+#\d+: )?(.*)", line)
+        if found and found[2] not in words:
+            words.append(found[2])
+    if not words:
+        words = [line for line in text.splitlines() if line.strip() and "test failed" not in line]
+    return "; ".join(word.strip().rstrip(".") for word in words[:3])
+
+
+def _certificates_in(content: bytes | None) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content or b"")
+    except ValueError:
+        return []
+
+
+def _key_block(content: bytes | None) -> bytes:
+    """The private key's PEM block of a combined file."""
+    found = re.search(
+        rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", content or b"", re.DOTALL
+    )
+    return found[0] + b"\n" if found else b""
+
+
+def _public_key_in(content: bytes | None) -> str | None:
+    block = _key_block(content)
+    try:
+        return certificates.public_key_of_private(block) if block else None
+    except Permanent:
+        return None  # encrypted, or damaged: nobody can tell from here
+
+
+def _encoded(private_key_pem: bytes) -> bytes:
+    """The key as PKCS#8 PEM, whatever it came as."""
+    key = load_pem_private_key(private_key_pem, password=None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _open(settings: NginxSettings, surroundings: Surroundings) -> NginxEndpoint:
+    return NginxEndpoint(settings, surroundings.require_host("nginx"))
+
+
+CONNECTOR: ConnectorType[NginxSettings, NginxEndpoint] = ConnectorType(
+    name="nginx", title="nginx", settings=NginxSettings, open=_open
+)
