@@ -104,7 +104,7 @@ class DisposableNginx:
         return {
             "configuration": str(self.configuration),
             "prefix": f"{self.folder}/",
-            "command": [self._program(), "-e", str(self.error_log)],
+            "command": [self._program()],
         }
 
     def write_self_signed(self, certificate: Path, key: Path, names: Sequence[str]) -> None:

@@ -79,3 +79,13 @@ class Host(Protocol):
         """Run a command to its end, without a shell and without our environment. A non-zero status is a result, not an
         error; a command that can't be started or outlives `timeout` (it is ended) raises."""
         ...
+
+
+@runtime_checkable
+class SendsSignals(Protocol):
+    """A host that can signal a process without starting a command for it."""
+
+    async def hang_up(self, process: int) -> bool:
+        """Send SIGHUP to a process; False where that is not permitted (a command with more rights may do it). A process
+        that is gone is `Permanent`."""
+        ...

@@ -133,6 +133,16 @@ class LocalHost:
             Path(path).unlink()
             _sync_folder(Path(path))
 
+    async def hang_up(self, process: int) -> bool:
+        """Send SIGHUP; False where that is not permitted."""
+        try:
+            os.kill(process, signal.SIGHUP)
+        except PermissionError:
+            return False
+        except ProcessLookupError:
+            raise Permanent(f"Process {process} on this host has ended.") from None
+        return True
+
     async def run(self, command: Sequence[str], *, timeout: timedelta) -> CommandResult:
         """Run a command to its end in a process group of its own, which is killed on timeout and on cancellation."""
         try:

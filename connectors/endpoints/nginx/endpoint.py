@@ -18,7 +18,7 @@ from connectors.endpoints.nginx.bindings import bindings_of, servers_of
 from connectors.endpoints.nginx.configuration import Directive, load, value_of
 from connectors.endpoints.nginx.settings import NginxSettings
 from connectors.errors import Permanent
-from connectors.hosts.contract import FileState, Host
+from connectors.hosts.contract import FileState, Host, SendsSignals
 from connectors.registry import ConnectorType, Surroundings
 
 # ``nginx -t`` loads every certificate of the configuration; thousands of them take seconds.
@@ -126,9 +126,9 @@ class NginxEndpoint:
     async def activate(self) -> Activation:
         """Reload, and wait until every worker that was there before is gone or takes no new connections.
 
-        nginx's ``-s reload`` comes back before the new configuration is even read, and the old workers answer until the
-        master has started new ones and told them to quit. When the master finds the configuration unusable it logs that
-        and keeps the old workers; that is told with the words of its error log.
+        nginx takes the order before the new configuration is even read, and the old workers answer until the master has
+        started new ones and told them to quit. When the master finds the configuration unusable it logs that and keeps
+        the old workers; that is told with the words of its error log.
         """
         tree = await self._tree()
         pid_file, log = await self._pid_file(tree), await self._error_log(tree)
@@ -136,11 +136,7 @@ class NginxEndpoint:
         if master is None:
             raise Permanent(f"{self.title} is not running.")
         old = await self._workers(master)
-        command = self._settings.reload_command or self._command("-s", "reload")
-        result = await self._host.run(command, timeout=COMMAND_TIMEOUT)
-        if result.status != 0:
-            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
-            raise Permanent(f"{self.title} did not take the order to reload: {words}.")
+        await self._reload(master)
         if not old:
             return Activation.REQUESTED
         await self._await_retirement(old, log)
@@ -162,6 +158,18 @@ class NginxEndpoint:
             await self._host.delete(backup)
 
     # The process.
+
+    async def _reload(self, master: int) -> None:
+        """SIGHUP, which is all that ``-s reload`` sends after reading the whole configuration again; by command where a
+        command is set or more rights are needed (nginx documentation, "Controlling nginx")."""
+        plain = self._settings.reload_command is None and len(self._settings.command) == 1
+        if plain and isinstance(self._host, SendsSignals) and await self._host.hang_up(master):
+            return
+        command = self._settings.reload_command or self._command("-s", "reload")
+        result = await self._host.run(command, timeout=COMMAND_TIMEOUT)
+        if result.status != 0:
+            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
+            raise Permanent(f"{self.title} did not take the order to reload: {words}.")
 
     async def _await_retirement(self, workers: Sequence[int], log: FileState | None) -> None:
         """Wait until none of the old workers takes new connections: it is gone, or its title says that it shuts down.
