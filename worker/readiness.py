@@ -7,6 +7,7 @@ it lives.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from worker import processes
@@ -41,3 +42,14 @@ def ready(home: Path, name: str) -> ProcessIdentity | None:
 def path_of(home: Path, name: str) -> Path:
     """The file that stands for readiness."""
     return home / "run" / f"{name}.ready"
+
+
+def main() -> None:
+    """`python -m worker.readiness HOME NAME` ends 0 if that process is ready, 1 if not: a cheap health check."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m worker.readiness HOME NAME")
+    sys.exit(0 if ready(Path(sys.argv[1]), sys.argv[2]) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -307,7 +307,7 @@ async def test_a_full_disk_is_told(settings: Settings, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 1 MB where we may mount one; else a folder, and the answer that such a file system would give."""
+    """A file system of 1 MB where we may mount one; else a folder, and the answer that such a one would give."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
