@@ -1,6 +1,7 @@
 """The container files, as far as they can be checked without a container engine.
 
 The Compose specification's own schema, our rules for what runs there, and the shell scripts with a real shell.
+"""
 
 from __future__ import annotations
 
