@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlmodel import Session
 from temporalio import activity
 
 from activities.records import Records, authority_access, endpoint_access, keystore_access, load
@@ -20,7 +21,6 @@ from model.tables import (
     Gateway,
     Organization,
 )
-from sqlmodel import Session
 
 
 class Admissions(Records):

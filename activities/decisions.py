@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlmodel import Session, select
 from temporalio import activity
 
 from activities.records import Records, load
@@ -9,16 +10,8 @@ from model import access
 from model.messages import Decide, DecideOutcome, Permit, PermitOutcome
 from model.rules import approval
 from model.rules.permissions import Scope
-from model.states import CertificateStatus, InstallState, Outcome, Privilege, Verdict
+from model.states import CertificateStatus, InstallState, Outcome, Verdict
 from model.tables import Administrator, CertificateRequest, Decision
-from sqlmodel import Session, select
-
-# Which privilege lets an administrator say which word; one of them is enough.
-_NEEDED = {
-    "cancel": (Privilege.REQUEST, Privilege.APPROVE),
-    "install": (Privilege.INSTALL,),
-    "retry": (Privilege.INSTALL, Privilege.APPROVE),
-}
 
 
 class Decisions(Records):
@@ -53,9 +46,7 @@ class Decisions(Records):
             if refused is None and word.verdict == Verdict.DECLINE and not word.comment.strip():
                 refused = f"A decline of {label} needs a reason: give it as the comment."
             if refused is not None:
-                self.tell(
-                    session, request, "decision.refused", refused, actor=_actor(word), outcome=Outcome.REFUSED
-                )
+                self.tell(session, request, "decision.refused", refused, actor=_actor(word), outcome=Outcome.REFUSED)
                 return DecideOutcome(refused, approval.standing(rules, given))
             assert administrator is not None
             assert administrator.id is not None
@@ -92,11 +83,12 @@ class Decisions(Records):
             scope = access.scope_of(request)
             own = administrator is not None and administrator.active and administrator.id == request.requester_id
             allowed = administrator is not None and any(
-                access.permitted(session, administrator, privilege, scope) for privilege in _NEEDED[asked.action]
+                access.permitted(session, administrator, privilege, scope)
+                for privilege in approval.NEEDED[asked.action]
             )
             action = f"request.{asked.action}"
             if not allowed and not (own and asked.action == "cancel"):
-                names = " or ".join(f"'{privilege}'" for privilege in _NEEDED[asked.action])
+                names = " or ".join(f"'{privilege}'" for privilege in approval.NEEDED[asked.action])
                 refused = (
                     f"{asked.administrator} may not {asked.action} request {asked.request_id}: "
                     f"the privilege {names} for its organization is missing."

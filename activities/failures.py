@@ -1,7 +1,7 @@
 """Where connector errors become Temporal failures: here, and nowhere else.
 
-The failure's `type` is the name of the connector error's class; workflows tell them apart by it. Causes and stack traces
-of foreign code are cut off: they would end up in histories, and nobody knows what they quote.
+The failure's `type` is the name of the connector error's class; workflows tell them apart by it. Causes and stack
+traces of foreign code are cut off: they would end up in histories, and nobody knows what they quote.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def as_failures() -> Iterator[None]:
     except Exception as error:
         log.exception("unexpected error in an activity", activity=activity.info().activity_type)
         raise ApplicationError(
-            f"An unexpected {type(error).__name__} came up; its details are in the log of the process that ran this step.",
+            f"An unexpected {type(error).__name__} came up; details are in the log of the process that ran this step.",
             type="Unexpected",
         ) from None
 
@@ -103,4 +103,5 @@ def steps(done: list[Step]) -> list[InstallStep]:
 def _poll_delay(hint: timedelta | None) -> timedelta:
     if hint is not None:
         return max(hint, _SHORTEST_HINT)
-    return min(_FIRST_POLL * 2 ** min(activity.info().attempt - 1, 12), _LONGEST_POLL)
+    doublings: int = min(activity.info().attempt - 1, 12)
+    return min(_FIRST_POLL * (1 << doublings), _LONGEST_POLL)

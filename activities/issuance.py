@@ -15,8 +15,8 @@ from model.messages import (
     CertificateOutcome,
     InstallPlan,
     PlanInstall,
-    RecordInstall,
     Recorded,
+    RecordInstall,
 )
 from model.rules import certificates, renewal, windows
 from model.states import CertificateStatus, InstallState, Outcome
@@ -211,4 +211,3 @@ class Issuance(Records):
             if before is not None and before.status == CertificateStatus.ISSUED:
                 before.status = CertificateStatus.REPLACED
                 session.add(before)
-

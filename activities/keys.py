@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.failures import as_failures, heartbeating
 from connectors.keystores.contract import Keystore, SigningRequest
 from connectors.registry import Surroundings, find
-from model.messages import DiscardKey, KeystoreAccess, PrepareKey, PreparedKey
+from model.messages import DiscardKey, KeystoreAccess, PreparedKey, PrepareKey
 
 
 class Keys:

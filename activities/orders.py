@@ -31,7 +31,7 @@ _KEPT_OPEN = 64
 
 
 class Orders:
-    """Runs where the CA is reached from. Opened CAs are kept, so that a thousand orders do not sign in a thousand times."""
+    """Runs where the CA is reached from. Opened CAs are kept: a thousand orders do not sign in a thousand times."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -62,7 +62,7 @@ class Orders:
 
     @activity.defn(name="orders.collect")
     async def collect(self, order: CollectOrder) -> Collected:
-        """Fetch the certificate; fails with `Pending`, and so runs again after the CA's own hint, until it is issued."""
+        """Fetch the certificate; fails with `Pending`, and so runs again after the CA's hint, until it is issued."""
         with as_failures():
             async with heartbeating(lambda: f"collecting order {order.order_number} from {order.authority.name}"):
                 issued = await self._authority(order.authority).collect(order.order_number)
@@ -84,7 +84,9 @@ class Orders:
                 if isinstance(authority, CancelsOrders):
                     if await authority.withdraw(number):
                         return Withdrawn(number, f"Order {number} at {name} was withdrawn.")
-                    return Withdrawn(number, f"Order {number} at {name} was issued already: revoke its certificate there.")
+                    return Withdrawn(
+                        number, f"Order {number} at {name} was issued already: revoke its certificate there."
+                    )
                 return Withdrawn(number, f"Order {number} at {name} can't be withdrawn from here: decline it there.")
 
     @activity.defn(name="orders.revoke")

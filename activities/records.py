@@ -71,7 +71,6 @@ class Records:
             self._clock(),
         )
 
-
     def told(self, session: Session, *actions: str) -> bool:
         """Whether this very step told one of these acts before, in an earlier try."""
         keys = [step_key(action) for action in actions]
@@ -88,7 +87,9 @@ def load(session: Session, request_id: int) -> CertificateRequest:
     """The request's row. A workflow whose row is gone can't go on: that is told as a final failure."""
     request = session.get(CertificateRequest, request_id)
     if request is None:
-        raise ApplicationError(f"There is no request {request_id} in the database.", type="NotFound", non_retryable=True)
+        raise ApplicationError(
+            f"There is no request {request_id} in the database.", type="NotFound", non_retryable=True
+        )
     return request
 
 

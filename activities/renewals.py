@@ -74,7 +74,8 @@ class Renewals(Records):
         with self.writing() as session:
             certificate = session.get_one(Certificate, wanted.certificate_id)
             statement = select(CertificateRequest).where(
-                CertificateRequest.renews_certificate_id == wanted.certificate_id, CertificateRequest.closed == False  # noqa: E712
+                CertificateRequest.renews_certificate_id == wanted.certificate_id,
+                CertificateRequest.closed == False,  # noqa: E712
             )
             open_request = session.exec(statement).first()
             if open_request is not None:
@@ -121,7 +122,8 @@ class Renewals(Records):
             certificate = session.get_one(Certificate, failed.certificate_id)
             now = self._clock()
             at = now + renewal.rest_after(failed.attempt, certificate.not_after - now)
-            message = f"Renewal by request {failed.request_id} failed ({failed.reason}); next attempt {at:%Y-%m-%d %H:%M} UTC."
+            message = f"Renewal by request {failed.request_id} failed ({failed.reason}); "
+            message += f"the next attempt is on {at:%Y-%m-%d %H:%M} UTC."
             certificate.renew_at, certificate.renewal_note = at, message
             session.add(certificate)
             self._tell(session, certificate, "renewal.failed", message, Outcome.FAILED)

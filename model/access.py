@@ -6,7 +6,7 @@ from sqlmodel import Session, col, select
 
 from model.errors import NotFound
 from model.rules import approval, delegation, permissions
-from model.states import Privilege
+from model.states import Privilege, Verdict
 from model.tables import (
     Administrator,
     ApprovalPolicy,
@@ -58,8 +58,8 @@ def policy_for(session: Session, organization_id: int) -> ApprovalPolicy:
     own = session.exec(select(ApprovalPolicy).where(ApprovalPolicy.organization_id == organization_id)).one_or_none()
     if own is not None:
         return own
-    general = select(ApprovalPolicy).where(col(ApprovalPolicy.organization_id).is_(None)).order_by(col(ApprovalPolicy.id))
-    return session.exec(general).first() or ApprovalPolicy(name="default")
+    general = select(ApprovalPolicy).where(col(ApprovalPolicy.organization_id).is_(None))
+    return session.exec(general.order_by(col(ApprovalPolicy.id))).first() or ApprovalPolicy(name="default")
 
 
 def rules_of(policy: ApprovalPolicy) -> approval.Rules:
@@ -80,7 +80,7 @@ def given_for(session: Session, request_id: int) -> list[approval.Given]:
         .where(Decision.request_id == request_id)
         .order_by(col(Decision.id))
     )
-    return [approval.Given(login, verdict) for login, verdict in session.exec(statement).all()]
+    return [approval.Given(login, Verdict(verdict)) for login, verdict in session.exec(statement).all()]
 
 
 def gateway_serves(session: Session, gateway: Gateway, organization_id: int, department_id: int | None) -> bool:

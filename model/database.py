@@ -107,7 +107,7 @@ class Database:
         except Exception as error:
             if "Can't locate revision" in str(error):
                 raise Unavailable(
-                    f"The database {self.describe()} was written by a newer certgate: install that release or restore a backup."
+                    f"The database {self.describe()} is of a newer certgate: use that release or restore a backup."
                 ) from error
             raise
 

@@ -36,6 +36,8 @@ def key_alias(request_id: int) -> str:
 
 
 def order_reference(installation: str, request_id: int) -> str:
-    """Our reference on an order, the same however often the step runs. `installation` is this certgate's own id, so that
-    two certgates may share a CA."""
+    """Our reference on an order, the same however often the step runs.
+
+    `installation` is this certgate's own id, so that two certgates may share a CA.
+    """
     return f"certgate-{installation}-{request_id}"

@@ -11,8 +11,9 @@ from workflows import attributes, options
 from workflows.steps import NotPickedUp, StepFailed, at_queue, records
 
 with workflow.unsafe.imports_passed_through():
-    from activities.gateways import Gateways
     from activities.installation import Installations
+
+    from activities.gateways import Gateways
     from model import messages as m
     from model.naming import gateway_queue
 
@@ -49,7 +50,7 @@ class EndpointDiscoveryWorkflow:
             )
         except NotPickedUp:
             raise ApplicationError(
-                f"Gateway {admission.gateway} did not answer within {_PICK_UP.seconds} seconds: start it and ask again.",
+                f"Gateway {admission.gateway} did not answer in {_PICK_UP.seconds} seconds: start it and ask again.",
                 type="GatewayAway",
                 non_retryable=True,
             ) from None

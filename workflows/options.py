@@ -57,4 +57,3 @@ ORDER = StepOptions(timedelta(minutes=2), PATIENT)
 INSTALLATION = StepOptions(timedelta(minutes=10), INSTALL)
 TIDY = StepOptions(timedelta(minutes=1), BRIEF)
 LOOK = StepOptions(timedelta(minutes=2), BRIEF)
-

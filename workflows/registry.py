@@ -19,6 +19,6 @@ WORKFLOWS: tuple[type, ...] = (
 
 
 def runner() -> SandboxedWorkflowRunner:
-    """The sandbox that workflows run in. `model` holds plain words and pure rules, so it is not loaded anew each time."""
+    """The sandbox that workflows run in. `model` is plain words and pure rules: it is not loaded anew each time."""
     restrictions = SandboxRestrictions.default.with_passthrough_modules("model", "activities")
     return SandboxedWorkflowRunner(restrictions=restrictions)

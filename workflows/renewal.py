@@ -1,12 +1,11 @@
 """A certificate in use: sleeps until its renewal is due, renews, and sleeps again if that failed.
 
-Its own end comes when the new certificate is served (the new one has its own watch then), when the certificate is revoked
+Its own end comes when the new certificate is served (that one has its own watch then), when the certificate is revoked
 or replaced, or when it has expired and is not renewed by itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -67,7 +66,7 @@ class CertificateRenewalWorkflow:
         pause = min(max(plan.at - workflow.now(), timedelta(seconds=1)), _LONGEST_SLEEP)
         try:
             await workflow.wait_condition(lambda: self._woken, timeout=pause)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def _renew(self, certificate_id: int) -> None:
@@ -87,12 +86,12 @@ class CertificateRenewalWorkflow:
 
     async def _run_request(self, request_id: int) -> str | None:
         """Run the request that renews; None when the new certificate is in use, else why it is not."""
-        from workflows.request import CertificateRequestWorkflow
-
         try:
-            result = await workflow.execute_child_workflow(
-                CertificateRequestWorkflow.run,
+            # By name: the request workflow starts renewals, so its module can't be imported here.
+            result: m.RequestResult = await workflow.execute_child_workflow(
+                "CertificateRequest",
                 m.RequestStart(request_id),
+                result_type=m.RequestResult,
                 id=request_workflow(request_id),
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             )
@@ -100,7 +99,7 @@ class CertificateRenewalWorkflow:
             # It runs since before this run of ours began; the plan changes as soon as it has replaced the certificate.
             try:
                 await workflow.wait_condition(lambda: self._woken, timeout=_LOOK_AGAIN)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return f"request {request_id} is still open"
             return None
         except ChildWorkflowError:
@@ -140,7 +139,7 @@ class CertificateRenewalWorkflow:
 
     @workflow.update
     async def renew(self, word: m.AdministratorWord) -> m.RenewalView:
-        """Renew now. The door that sends this has checked who asks; the request is checked again when it is admitted."""
+        """Renew now. The door that sends this judged who asks; the request is judged again when it is admitted."""
         self._asked_by, self._woken = word.administrator, True
         await workflow.wait_condition(lambda: self._request_id is not None or self._ended)
         return self.view()
@@ -148,7 +147,7 @@ class CertificateRenewalWorkflow:
     @renew.validator
     def _check_renew(self, word: m.AdministratorWord) -> None:
         if self._ended:
-            raise ApplicationError("This certificate is not watched over any more.", type="Refused", non_retryable=True)
+            raise ApplicationError("Nothing watches over this certificate now.", type="Refused", non_retryable=True)
         if self._request_id is not None:
             raise ApplicationError(
                 f"Request {self._request_id} renews this certificate already.", type="Refused", non_retryable=True

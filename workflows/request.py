@@ -1,8 +1,8 @@
 """A certificate request, from the CSR to the certificate that is served.
 
-The workflow is the truth about a running request; the database row is its projection. Everything it is told by people is
-judged by `activities/decisions.py`. It ends when the certificate is served (or issued, where nothing is to be installed),
-or when the request came to nothing; a failure that a person can mend leaves it waiting for `retry`.
+The workflow is the truth about a running request; the database row is its projection. It ends when the certificate is
+served (or issued, where nothing is to be installed), or when the request came to nothing; a failure that a person can
+mend leaves it waiting for `retry`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows import attributes, options
+from workflows.conversation import RequestConversation
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.steps import NotPickedUp, StepCanceled, StepFailed, at_queue, queue_for, records
 
 with workflow.unsafe.imports_passed_through():
     from activities.admission import Admissions
-    from activities.decisions import Decisions
     from activities.installation import Installations
     from activities.issuance import Issuance
     from activities.keys import Keys
     from activities.orders import Orders
     from model import messages as m
     from model.naming import gateway_queue, renewal_workflow
-    from model.states import CertificateStatus, InstallMode, InstallState, Verdict
-
-# Words that can't be heard (refused signals) are told in the audit up to this number, then dropped: the history of a
-# request must not grow without bound because somebody sends signals in a loop.
-_HEARD_SIGNALS = 100
+    from model.states import CertificateStatus, InstallMode, InstallState
 
 _AWAITING_KEY = "the key and CSR from the gateway"
 _AWAITING_DECISION = "an approver's decision"
@@ -64,40 +60,17 @@ class _Stuck(Exception):
 
 
 @workflow.defn(name="CertificateRequest")
-class CertificateRequestWorkflow:
+class CertificateRequestWorkflow(RequestConversation):
     """One request. Workflow id ``request-<id>``, on the manager's task queue."""
 
     @workflow.init
     def __init__(self, start: m.RequestStart) -> None:
-        self._id = start.request_id
-        self._status = CertificateStatus.REQUESTED
-        self._state = InstallState.NOT_STARTED
-        self._waiting_for = "the manager"
-        self._reason: str | None = None
-        self._admission: m.Admission | None = None
-        self._csr_pem: str | None = None
-        self._standing: str | None = None
-        self._approvals: list[str] = []
-        self._order_number: str | None = None
-        self._certificate_id: int | None = None
-        self._certificate_pem: str | None = None
-        self._chain_pem: list[str] = []
-        self._issued: str | None = None
-        self._served: str | None = None
-        self._attempts = 0
-        self._cancel: m.AdministratorWord | None = None
-        self._install_word = False
-        self._retry_word = False
-        self._stuck = False
-        self._canceling_is_over = False
-        self._closed = False
-        self._heard = 0
-        self._one_at_a_time = asyncio.Lock()
+        super().__init__(start.request_id)
 
     # --- the order of things ------------------------------------------------------------------------------------------
 
     @workflow.run
-    async def run(self, start: m.RequestStart) -> m.RequestResult:
+    async def run(self, _start: m.RequestStart) -> m.RequestResult:
         """Carry the request through. The life of the request is a task of its own, so that a cancel of the workflow
         itself (Temporal CLI) is the same orderly cancel as an administrator's."""
         life = asyncio.create_task(self._live())
@@ -182,7 +155,7 @@ class CertificateRequestWorkflow:
                     self._standing = "expired"
                 raise _Ended(
                     CertificateStatus.CANCELED,
-                    f"Nobody decided within {_span(admission.expiry_seconds)}; submit the request again if it is needed.",
+                    f"Nobody decided within {_span(admission.expiry_seconds)}: submit it again if it is needed.",
                     "request.expired",
                 )
             await self._progress("approval.reminder", "The request still awaits an approver's decision.")
@@ -247,7 +220,9 @@ class CertificateRequestWorkflow:
     async def _install(self) -> None:
         admission = self._admitted
         if admission.endpoint is None or admission.binding is None:
-            await self._finish(InstallState.NOT_CONFIGURED, "The certificate is issued; nothing is to be installed.", None)
+            await self._finish(
+                InstallState.NOT_CONFIGURED, "The certificate is issued; nothing is to be installed.", None
+            )
             return
         # A retry after a failed install is a word to install as well.
         if admission.install_mode == InstallMode.MANUAL and not self._install_word and self._attempts == 0:
@@ -442,7 +417,7 @@ class CertificateRequestWorkflow:
         timeout = None if at is None else max(timedelta(0), at - workflow.now())
         try:
             await workflow.wait_condition(lambda: condition() or self._cancel is not None, timeout=timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return False
         self._check_cancel()
         return True
@@ -493,59 +468,6 @@ class CertificateRequestWorkflow:
                 raise _Ended(CertificateStatus.REJECTED, error.message, "order.rejected") from None
             raise _Stuck(InstallState.FAILED, error.message, step="order.failed") from None
 
-    async def _progress(
-        self,
-        step: str,
-        description: str,
-        *,
-        failed: bool = False,
-        closed: bool = False,
-        state: InstallState | None = None,
-        audited: bool = True,
-    ) -> None:
-        if state is not None:
-            self._state = state
-        await records(
-            Admissions.progress,
-            m.Progress(
-                request_id=self._id,
-                step=step,
-                status=self._status,
-                install_state=self._state,
-                description=description,
-                reason=self._reason,
-                order_number=self._order_number,
-                failed=failed,
-                closed=closed,
-                audited=audited,
-            ),
-        )
-
-    def _show(self, status: CertificateStatus, state: InstallState, waiting: str) -> None:
-        self._status, self._state, self._waiting_for = status, state, waiting
-        admission = self._admission
-        name = admission.common_name if admission else f"request {self._id}"
-        lines = [f"**{name}**: {status} / {state}", f"Waiting for {waiting}."]
-        if admission is not None and admission.gateway:
-            lines.append(f"Gateway {admission.gateway}, organization {admission.organization}.")
-        if self._order_number:
-            lines.append(f"Order {self._order_number}.")
-        if self._reason:
-            lines.append(self._reason)
-        workflow.set_current_details("\n\n".join(lines))
-
-    def _project(self, status: CertificateStatus, state: InstallState, waiting: str) -> None:
-        """Show the state to the Temporal CLI and UI; search attributes are written only when one changes."""
-        self._show(status, state, waiting)
-        shown = workflow.info().typed_search_attributes
-        changes = [
-            key.value_set(value)
-            for key, value in ((attributes.STATUS, str(status)), (attributes.INSTALL_STATE, str(state)))
-            if shown.get(key) != value
-        ]
-        if changes:
-            workflow.upsert_search_attributes(changes)
-
     def _result(self) -> m.RequestResult:
         return m.RequestResult(
             request_id=self._id,
@@ -557,175 +479,6 @@ class CertificateRequestWorkflow:
             served_fingerprint=self._served,
             reason=self._reason,
         )
-
-    # --- what people say and ask --------------------------------------------------------------------------------------
-
-    @workflow.query
-    def view(self) -> m.RequestView:
-        """Where the request stands and what it waits for."""
-        return m.RequestView(
-            request_id=self._id,
-            status=self._status,
-            install_state=self._state,
-            waiting_for=self._waiting_for,
-            order_number=self._order_number,
-            issued_fingerprint=self._issued,
-            served_fingerprint=self._served,
-            reason=self._reason,
-            approvals=list(self._approvals),
-        )
-
-    @workflow.query
-    def csr(self) -> str | None:
-        """The CSR, PEM, once the gateway has made it."""
-        return self._csr_pem
-
-    @workflow.update
-    async def approve(self, word: m.AdministratorWord) -> m.Receipt:
-        """Approve. Waits for the CSR if the gateway has not made it yet."""
-        return await self._decide(word, Verdict.APPROVE)
-
-    @approve.validator
-    def _check_approve(self, word: m.AdministratorWord) -> None:
-        self._check_decision(word)
-        admission = self._admission
-        if admission is not None and admission.four_eyes and word.administrator == admission.requester:
-            raise _refused(f"{word.administrator} requested request {self._id}, so somebody else has to approve it.")
-
-    @workflow.update
-    async def decline(self, word: m.AdministratorWord) -> m.Receipt:
-        """Decline, with the reason as comment."""
-        return await self._decide(word, Verdict.DECLINE)
-
-    @decline.validator
-    def _check_decline(self, word: m.AdministratorWord) -> None:
-        self._check_decision(word)
-        if not word.comment.strip():
-            raise _refused(f"A decline of request {self._id} needs a reason: give it as the comment.")
-
-    @workflow.update
-    async def cancel(self, word: m.AdministratorWord) -> m.Receipt:
-        """Cancel at whatever point the request is; answers when it is settled what became of it."""
-        await self._permit(word, "cancel")
-        self._cancel = self._cancel or word
-        await workflow.wait_condition(lambda: self._canceling_is_over or self._closed)
-        if self._status == CertificateStatus.CANCELED:
-            return self._receipt(self._reason or "Canceled.")
-        return self._receipt(f"It was too late to cancel: request {self._id} is {self._status} / {self._state}.")
-
-    @cancel.validator
-    def _check_cancel_word(self, word: m.AdministratorWord) -> None:
-        self._check_open(word, "canceled")
-
-    @workflow.update
-    async def install(self, word: m.AdministratorWord) -> m.Receipt:
-        """Install now, also before the maintenance window opens."""
-        await self._permit(word, "install")
-        self._install_word = True
-        return self._receipt("The certificate is being installed.")
-
-    @install.validator
-    def _check_install(self, word: m.AdministratorWord) -> None:
-        self._check_open(word, "installed")
-        if self._state not in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED):
-            raise _refused(f"Request {self._id} does not await the word to install: it is {self._status} / {self._state}.")
-
-    @workflow.update
-    async def retry(self, word: m.AdministratorWord) -> m.Receipt:
-        """Try the stage that failed again; nothing is ordered a second time."""
-        await self._permit(word, "retry")
-        self._retry_word = True
-        return self._receipt("The step that failed is being tried again.")
-
-    @retry.validator
-    def _check_retry(self, word: m.AdministratorWord) -> None:
-        self._check_open(word, "retried")
-        if not self._stuck:
-            raise _refused(f"Nothing failed in request {self._id} that could be retried: it is {self._status}.")
-
-    @workflow.signal(name="approve")
-    async def approve_signal(self, word: m.AdministratorWord) -> None:
-        """As the update; the audit tells whether it counted."""
-        await self._hear(self._decide(word, Verdict.APPROVE))
-
-    @workflow.signal(name="decline")
-    async def decline_signal(self, word: m.AdministratorWord) -> None:
-        """As the update; the audit tells whether it counted."""
-        await self._hear(self._decide(word, Verdict.DECLINE))
-
-    @workflow.signal(name="cancel")
-    async def cancel_signal(self, word: m.AdministratorWord) -> None:
-        """As the update; the audit tells whether it counted."""
-        if not self._closed:
-            await self._hear(self.cancel(word))
-
-    @workflow.signal(name="install")
-    async def install_signal(self, word: m.AdministratorWord) -> None:
-        """As the update; nothing happens where none is awaited."""
-        if self._state in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED):
-            await self._hear(self.install(word))
-
-    @workflow.signal(name="retry")
-    async def retry_signal(self, word: m.AdministratorWord) -> None:
-        """As the update; nothing happens where nothing failed."""
-        if self._stuck:
-            await self._hear(self.retry(word))
-
-    async def _hear(self, saying: Any) -> None:
-        """A signal has no answer: a word that does not count is in the audit, and the workflow goes on."""
-        self._heard += 1
-        if self._heard > _HEARD_SIGNALS:
-            saying.close()
-            return
-        try:
-            await saying
-        except ApplicationError as error:
-            workflow.logger.info("a word that does not count: %s", error.message)
-
-    async def _decide(self, word: m.AdministratorWord, verdict: Verdict) -> m.Receipt:
-        await workflow.wait_condition(lambda: self._standing is not None or self._closed)
-        async with self._one_at_a_time:
-            if self._standing == "expired" or self._closed:
-                raise _refused(f"Request {self._id} awaits no decision any more: it is {self._status}.")
-            outcome = await records(Decisions.decide, m.Decide(self._id, word.administrator, verdict, word.comment))
-            if outcome.refused is not None:
-                raise _refused(outcome.refused)
-            if verdict == Verdict.APPROVE:
-                self._approvals.append(word.administrator)
-            elif word.comment:
-                self._reason = word.comment
-            self._standing = outcome.standing
-            done = "approved" if verdict == Verdict.APPROVE else "declined"
-            more = " Another approval is needed." if outcome.standing == "open" else ""
-            if outcome.standing == "approved":
-                self._status = CertificateStatus.APPROVED
-            return self._receipt(f"Request {self._id} is {done} by {word.administrator}.{more}")
-
-    async def _permit(self, word: m.AdministratorWord, action: str) -> None:
-        outcome = await records(Decisions.permit, m.Permit(self._id, word.administrator, action, word.comment))
-        if outcome.refused is not None:
-            raise _refused(outcome.refused)
-
-    def _check_decision(self, word: m.AdministratorWord) -> None:
-        if self._closed or self._standing not in (None, "open"):
-            raise _refused(f"Request {self._id} awaits no decision any more: it is {self._status}.")
-        if not word.administrator.strip():
-            raise _refused("A decision needs the administrator's login.")
-        if word.administrator in self._approvals:
-            raise _refused(f"{word.administrator} has already decided on request {self._id} (approve).")
-
-    def _check_open(self, word: m.AdministratorWord, done: str) -> None:
-        if self._closed or self._canceling_is_over:
-            raise _refused(f"Request {self._id} can't be {done} any more: it is {self._status} / {self._state}.")
-        if not word.administrator.strip():
-            raise _refused("The administrator's login is missing.")
-
-    def _receipt(self, message: str) -> m.Receipt:
-        return m.Receipt(self._status, self._state, message)
-
-
-def _refused(message: str) -> ApplicationError:
-    return ApplicationError(message, type="Refused", non_retryable=True)
 
 
 def _span(seconds: int) -> str:

@@ -22,7 +22,7 @@ from temporalio.exceptions import (
 from workflows import options
 
 with workflow.unsafe.imports_passed_through():
-    from model.messages import AuthorityAccess, InstallTrouble
+    from model.messages import AuthorityAccess, InstallStep, InstallTrouble
     from model.naming import MANAGER_QUEUE, gateway_queue
 
 ResultT = TypeVar("ResultT")
@@ -64,7 +64,6 @@ async def at_queue(
     how: options.StepOptions,
     canceled: Callable[[], bool],
     pick_up: timedelta | None = None,
-    kind: type[Any] | None = InstallTrouble,
 ) -> Any:
     """Run a step on a task queue and wait for it, or until `canceled` becomes true.
 
@@ -95,7 +94,9 @@ async def at_queue(
         if isinstance(cause, TimeoutError):
             if cause.type == TimeoutType.SCHEDULE_TO_START:
                 raise NotPickedUp from None
-            raise StepFailed("Timeout", "The step took too long and was given up; look at the process that ran it.") from None
+            raise StepFailed(
+                "Timeout", "The step took too long and was given up; look at the process that ran it."
+            ) from None
         if isinstance(cause, ApplicationError):
             trouble = None
             if cause.details and cause.type in ("RolledBack", "RestoreFailed"):
@@ -105,8 +106,6 @@ async def at_queue(
 
 
 def _fields(details: Any) -> dict[str, Any]:
-    from model.messages import InstallStep
-
     steps = [InstallStep(**step) if isinstance(step, dict) else step for step in details["steps"]]
     return {"served": details["served"], "steps": steps}
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from model.rules.permissions import Grant, Scope, may
 from model.states import CertificateStatus, Privilege, Verdict
+
+# Which privileges let an administrator say which word to a request; one of them is enough.
+NEEDED: Mapping[str, tuple[Privilege, ...]] = MappingProxyType(
+    {
+        "cancel": (Privilege.REQUEST, Privilege.APPROVE),
+        "install": (Privilege.INSTALL,),
+        "retry": (Privilege.INSTALL, Privilege.APPROVE),
+    }
+)
 
 
 class Standing(StrEnum):

@@ -1,0 +1,118 @@
+"""Who acts, by which way, on what: handed to every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlmodel import Session
+from temporalio.client import Client
+
+from model import audit
+from model.database import Database
+from model.errors import NotPermitted
+from model.rules import permissions
+from model.states import AccessMethod, Outcome, Privilege
+
+
+def now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """An administrator who was recognized. `described` is how the audit names him; it adds the way if that matters."""
+
+    id: int
+    login: str
+    full_name: str
+    grants: tuple[permissions.Grant, ...]
+    described: str
+
+    def may(self, privilege: Privilege, scope: permissions.Scope) -> bool:
+        """Whether he may do this there."""
+        return permissions.may(self.grants, privilege, scope)
+
+    def sees(self, scope: permissions.Scope) -> bool:
+        """Whether he may know of things there at all."""
+        return permissions.sees(self.grants, scope)
+
+    @property
+    def owns_everything(self) -> bool:
+        """Whether he is an MRAO: the whole installation is his."""
+        return permissions.visible(self.grants).everything
+
+
+@dataclass(frozen=True)
+class Context:
+    """One act's surroundings. `temporal` connects when it is first needed, so that reading works without the engine."""
+
+    database: Database
+    actor: Actor
+    access_method: AccessMethod
+    temporal: Callable[[], Awaitable[Client]]
+    clock: Callable[[], datetime] = now
+
+    @contextmanager
+    def acting(
+        self, action: str, object_type: str, object_id: int | None = None, scope: permissions.Scope | None = None
+    ) -> Iterator[Session]:
+        """A write transaction for an act. A `NotPermitted` that leaves it is audited, in a transaction of its own."""
+        try:
+            with self.database.write() as session:
+                yield session
+        except NotPermitted as refusal:
+            where = scope or permissions.Scope()
+            with self.database.write() as session:
+                act = audit.Act(
+                    actor=self.actor.described,
+                    access_method=self.access_method,
+                    action=action,
+                    object_type=object_type,
+                    object_id=object_id,
+                    organization_id=where.organization_id,
+                    department_id=where.department_id,
+                    description=refusal.message,
+                    outcome=Outcome.REFUSED,
+                )
+                audit.append(session, act, self.clock())
+            raise
+
+    def tell(
+        self,
+        session: Session,
+        action: str,
+        object_type: str,
+        description: str,
+        *,
+        object_id: int | None = None,
+        gateway_id: int | None = None,
+        scope: permissions.Scope | None = None,
+    ) -> None:
+        """Tell the act in the audit, in the transaction that does it."""
+        where = scope or permissions.Scope()
+        act = audit.Act(
+            actor=self.actor.described,
+            access_method=self.access_method,
+            action=action,
+            object_type=object_type,
+            object_id=object_id,
+            gateway_id=gateway_id,
+            organization_id=where.organization_id,
+            department_id=where.department_id,
+            description=description,
+        )
+        audit.append(session, act, self.clock())
+
+    def require(self, privilege: Privilege, scope: permissions.Scope, doing: str) -> None:
+        """Raise `NotPermitted` unless the actor may. `doing` completes the sentence "… may not …"."""
+        if not self.actor.may(privilege, scope):
+            raise NotPermitted(f"{self.actor.login} may not {doing}: the privilege '{privilege}' is missing there.")
+
+    def require_owner(self, doing: str) -> None:
+        """Raise `NotPermitted` unless the actor is an MRAO."""
+        if not self.actor.owns_everything:
+            raise NotPermitted(f"{self.actor.login} may not {doing}: that is for administrators with the role MRAO.")

@@ -1,0 +1,125 @@
+"""Find things by the words people use. What the actor may not see does not exist for him."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, false, or_, true
+from sqlmodel import Session, SQLModel, col, select
+
+from model.errors import NotFound
+from model.rules import permissions
+from model.states import DelegationMode
+from model.tables import (
+    CertificateAuthority,
+    CertificateProfile,
+    Delegation,
+    Department,
+    Endpoint,
+    Gateway,
+    Organization,
+)
+from operations.context import Actor
+
+RowT = TypeVar("RowT", bound=SQLModel)
+
+
+def identity(row: Any) -> int:
+    """The id of a row that was read or flushed."""
+    assert isinstance(row.id, int)
+    return row.id
+
+
+def organization(session: Session, actor: Actor, name: str) -> Organization:
+    """By name; raises `NotFound`."""
+    row = session.exec(select(Organization).where(Organization.name == name)).one_or_none()
+    if row is None or not _knows_organization(session, actor, identity(row)):
+        raise NotFound(f"There is no organization {name!r}: `certgate organization list` shows what there is.")
+    return row
+
+
+def department(session: Session, actor: Actor, owner: Organization, name: str) -> Department:
+    """By name within its organization; raises `NotFound`."""
+    statement = select(Department).where(Department.organization_id == owner.id, Department.name == name)
+    row = session.exec(statement).one_or_none()
+    if row is None or not actor.sees(permissions.Scope(identity(owner), identity(row))):
+        raise NotFound(f"Organization {owner.name} has no department {name!r}.")
+    return row
+
+
+def gateway(session: Session, actor: Actor, name: str) -> Gateway:
+    """By name in any case; raises `NotFound`."""
+    statement = select(Gateway).where(Gateway.name_key == name.casefold(), gateways_seen_by(actor))
+    row = session.exec(statement).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no gateway {name!r}: `certgate gateway list` shows what there is.")
+    return row
+
+
+def endpoint(session: Session, owner: Gateway, name: str) -> Endpoint:
+    """By name within its gateway; raises `NotFound`."""
+    statement = select(Endpoint).where(Endpoint.gateway_id == owner.id, Endpoint.name == name)
+    row = session.exec(statement).one_or_none()
+    if row is None:
+        raise NotFound(f"Gateway {owner.name} has no endpoint {name!r}: `certgate endpoint list` shows what there is.")
+    return row
+
+
+def authority(session: Session, name: str) -> CertificateAuthority:
+    """By name; raises `NotFound`."""
+    row = session.exec(select(CertificateAuthority).where(CertificateAuthority.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no CA {name!r}: `certgate ca list` shows what there is.")
+    return row
+
+
+def profile(session: Session, name: str) -> CertificateProfile:
+    """By name; raises `NotFound`."""
+    row = session.exec(select(CertificateProfile).where(CertificateProfile.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no certificate profile {name!r}: `certgate profile list` shows what there is.")
+    return row
+
+
+def seen_by(actor: Actor, organization_column: Any, department_column: Any) -> ColumnElement[bool]:
+    """A condition that keeps the rows of organizations and departments that the actor may see."""
+    sight = permissions.visible(actor.grants)
+    if sight.everything:
+        return true()
+    return or_(
+        false(),
+        col(organization_column).in_(sight.organizations),
+        col(department_column).in_(sight.departments),
+    )
+
+
+def gateways_seen_by(actor: Actor) -> ColumnElement[bool]:
+    """A condition that keeps the gateways that serve somebody the actor may see."""
+    sight = permissions.visible(actor.grants)
+    if sight.everything:
+        return true()
+    own_departments = select(Department.organization_id).where(col(Department.id).in_(sight.departments))
+    delegated = select(Delegation.gateway_id).where(
+        or_(
+            col(Delegation.organization_id).in_(sight.organizations),
+            and_(
+                col(Delegation.organization_id).in_(own_departments),
+                or_(
+                    col(Delegation.department_id).is_(None),
+                    col(Delegation.department_id).in_(sight.departments),
+                ),
+            ),
+        )
+    )
+    return or_(col(Gateway.delegation_mode) == DelegationMode.GENERAL, col(Gateway.id).in_(delegated))
+
+
+def _knows_organization(session: Session, actor: Actor, organization_id: int) -> bool:
+    """An administrator of a department knows the name of the organization above it."""
+    sight = permissions.visible(actor.grants)
+    if sight.everything or organization_id in sight.organizations:
+        return True
+    statement = select(Department.id).where(
+        Department.organization_id == organization_id, col(Department.id).in_(sight.departments)
+    )
+    return session.exec(statement).first() is not None

@@ -1,0 +1,352 @@
+"""Certificate requests: submit, list, show, decide, cancel, install, retry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+from temporalio.service import RPCError, RPCStatusCode
+
+from model import access, naming, x509
+from model.errors import Unavailable
+from model.keys import KeyAlgorithm
+from model.states import CertificateStatus, InstallMode, InstallState, Verdict
+from model.tables import (
+    Administrator,
+    Certificate,
+    CertificateAuthority,
+    CertificateProfile,
+    CertificateRequest,
+    Decision,
+    Department,
+    Endpoint,
+    Gateway,
+    Organization,
+)
+from operations import decisions, lookup
+from operations.context import Context
+from operations.lookup import identity
+
+
+@dataclass(frozen=True)
+class RequestRow:
+    """A line of the inbox."""
+
+    id: int
+    common_name: str
+    organization: str
+    department: str | None
+    requester: str
+    gateway: str
+    endpoint: str | None
+    binding: str | None
+    status: CertificateStatus
+    install_state: InstallState
+    order_number: str | None
+    reason: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class DecisionView:
+    """A decision that counts."""
+
+    administrator: str
+    verdict: Verdict
+    comment: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """A certificate of a chain, for people."""
+
+    subject: str
+    issuer: str
+    names: list[str]
+    key: str
+    serial_number: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+    pem: str
+
+
+@dataclass(frozen=True)
+class RequestDetail:
+    """Everything about a request."""
+
+    id: int
+    workflow_id: str
+    common_name: str
+    names: list[str]
+    organization: str
+    department: str | None
+    requester: str
+    gateway: str
+    endpoint: str | None
+    binding: str | None
+    ca: str
+    profile: str
+    key_algorithm: KeyAlgorithm
+    install_mode: InstallMode
+    comments: str
+    status: CertificateStatus
+    install_state: InstallState
+    install_after: datetime | None
+    order_number: str | None
+    issued_fingerprint: str | None
+    served_fingerprint: str | None
+    reason: str | None
+    closed: bool
+    renews_certificate_id: int | None
+    certificate_id: int | None
+    csr_pem: str | None
+    approvals_required: int
+    decisions: list[DecisionView] = field(default_factory=list)
+    chain: list[CertificateView] = field(default_factory=list)
+    may: list[decisions.Word] = field(default_factory=list)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a running request waits for, asked of the engine: a step, how often it was tried and what it said last."""
+
+    step: str
+    attempt: int
+    last_failure: str | None
+    next_attempt: datetime | None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which requests; empty fields keep all. `search` looks into common name and order number."""
+
+    search: str = ""
+    statuses: Sequence[CertificateStatus] = ()
+    install_states: Sequence[InstallState] = ()
+    gateway: str | None = None
+    organization: str | None = None
+    awaiting_me: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows and how many there are in all."""
+
+    rows: list[RequestRow]
+    total: int
+
+
+def listing(
+    context: Context, wanted: Filter = Filter(), *, offset: int = 0, limit: int = 100, newest_first: bool = True
+) -> Page:
+    """Requests that the actor may see, filtered and paged by the database."""
+    conditions = [lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id)]
+    if wanted.search:
+        like = f"%{wanted.search.lower()}%"
+        conditions.append(
+            func.lower(CertificateRequest.common_name).like(like)
+            | func.lower(func.coalesce(CertificateRequest.order_number, "")).like(like)
+        )
+    if wanted.statuses:
+        conditions.append(col(CertificateRequest.status).in_(wanted.statuses))
+    if wanted.install_states:
+        conditions.append(col(CertificateRequest.install_state).in_(wanted.install_states))
+    if wanted.gateway:
+        conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
+    if wanted.organization:
+        conditions.append(col(Organization.name) == wanted.organization)
+    if wanted.awaiting_me:
+        conditions.append(col(CertificateRequest.status) == CertificateStatus.REQUESTED)
+        conditions.append(col(CertificateRequest.install_state) == InstallState.KEY_READY)
+        conditions.append(col(CertificateRequest.requester_id) != context.actor.id)
+    joined = (
+        sqlalchemy.select(
+            CertificateRequest, Organization.name, Department.name, Administrator.login, Gateway.name, Endpoint.name
+        )
+        .join(Organization, col(CertificateRequest.organization_id) == col(Organization.id))
+        .outerjoin(Department, col(CertificateRequest.department_id) == col(Department.id))
+        .join(Administrator, col(CertificateRequest.requester_id) == col(Administrator.id))
+        .join(Gateway, col(CertificateRequest.gateway_id) == col(Gateway.id))
+        .outerjoin(Endpoint, col(CertificateRequest.endpoint_id) == col(Endpoint.id))
+        .where(*conditions)
+    )
+    order = col(CertificateRequest.id).desc() if newest_first else col(CertificateRequest.id)
+    with context.database.read() as session:
+        counted = (
+            select(func.count())
+            .select_from(CertificateRequest)
+            .join(Organization, col(CertificateRequest.organization_id) == col(Organization.id))
+            .join(Gateway, col(CertificateRequest.gateway_id) == col(Gateway.id))
+            .where(*conditions)
+        )
+        total = session.exec(counted).one()
+        found = session.execute(joined.order_by(order).offset(offset).limit(limit)).all()
+        return Page([_row(*line) for line in found], total)
+
+
+def counts(context: Context, by: Literal["status", "install_state", "gateway", "organization"]) -> dict[str, int]:
+    """How many requests there are in each group, for the Group control."""
+    column = {
+        "status": CertificateRequest.status,
+        "install_state": CertificateRequest.install_state,
+        "gateway": Gateway.name,
+        "organization": Organization.name,
+    }[by]
+    statement = (
+        sqlalchemy.select(column, func.count())
+        .select_from(CertificateRequest)
+        .join(Organization, col(CertificateRequest.organization_id) == col(Organization.id))
+        .join(Gateway, col(CertificateRequest.gateway_id) == col(Gateway.id))
+        .where(lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id))
+        .group_by(column)
+        .order_by(column)
+    )
+    with context.database.read() as session:
+        return {str(key): count for key, count in session.execute(statement).all()}
+
+
+def show(context: Context, request_id: int) -> RequestDetail:
+    """One request, with what the actor may do to it now. Raises `NotFound`."""
+    with context.database.read() as session:
+        request = decisions.visible(context, session, request_id)
+        certificate = session.exec(select(Certificate).where(Certificate.request_id == request_id)).one_or_none()
+        organization = session.get_one(Organization, request.organization_id)
+        department = session.get(Department, request.department_id) if request.department_id else None
+        endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
+        given = [
+            DecisionView(login, decision.verdict, decision.comment, decision.decided_at)
+            for decision, login in _decisions(session, request_id)
+        ]
+        policy = access.policy_for(session, request.organization_id)
+        return RequestDetail(
+            id=request_id,
+            workflow_id=naming.request_workflow(request_id),
+            common_name=request.common_name,
+            names=list(request.names),
+            organization=organization.name,
+            department=department.name if department else None,
+            requester=session.get_one(Administrator, request.requester_id).login,
+            gateway=session.get_one(Gateway, request.gateway_id).name,
+            endpoint=endpoint.name if endpoint else None,
+            binding=request.binding,
+            ca=session.get_one(CertificateAuthority, request.authority_id).name,
+            profile=session.get_one(CertificateProfile, request.profile_id).name,
+            key_algorithm=request.key_algorithm,
+            install_mode=request.install_mode,
+            comments=request.comments,
+            status=request.status,
+            install_state=request.install_state,
+            install_after=request.install_after,
+            order_number=request.order_number,
+            issued_fingerprint=request.issued_fingerprint,
+            served_fingerprint=request.served_fingerprint,
+            reason=request.reason,
+            closed=request.closed,
+            renews_certificate_id=request.renews_certificate_id,
+            certificate_id=certificate.id if certificate else None,
+            csr_pem=request.csr_pem,
+            approvals_required=policy.approvals_required,
+            decisions=given,
+            chain=[describe_certificate(pem) for pem in [certificate.pem, *certificate.chain_pem]]
+            if certificate
+            else [],
+            may=decisions.words(context, session, request),
+            created_at=request.created_at,
+            updated_at=request.updated_at,
+        )
+
+
+async def waiting(context: Context, request_id: int) -> list[Waiting]:
+    """What the engine is doing about a request right now; empty when it waits for a person or has ended."""
+    with context.database.read() as session:
+        decisions.visible(context, session, request_id)
+    client = await context.temporal()
+    try:
+        description = await client.get_workflow_handle(naming.request_workflow(request_id)).describe()
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return []
+        raise Unavailable(f"Temporal does not answer ({error.message}).") from error
+    found = []
+    for pending in description.raw_description.pending_activities:
+        failure = pending.last_failure.message if pending.HasField("last_failure") else None
+        scheduled = pending.scheduled_time.ToDatetime(tzinfo=context.clock().tzinfo)
+        found.append(Waiting(pending.activity_type.name, pending.attempt, failure, scheduled))
+    return found
+
+
+async def watch(context: Context, request_id: int, *, every: float = 0.25) -> AsyncIterator[RequestDetail]:
+    """The request each time it has changed, until it is closed."""
+    seen: RequestDetail | None = None
+    while True:
+        detail = show(context, request_id)
+        if detail != seen:
+            seen = detail
+            yield detail
+        if detail.closed:
+            return
+        await asyncio.sleep(every)
+
+
+def describe_certificate(pem: str) -> CertificateView:
+    """A certificate for people."""
+    certificate = x509.load_certificate(pem)
+    algorithm = x509.key_algorithm(certificate.public_key())
+    return CertificateView(
+        subject=x509.distinguished_name(certificate.subject),
+        issuer=x509.distinguished_name(certificate.issuer),
+        names=x509.subject_names(certificate),
+        key=str(algorithm) if algorithm else "other",
+        serial_number=x509.serial_hex(certificate),
+        fingerprint=x509.fingerprint(certificate),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        pem=pem,
+    )
+
+
+def _decisions(session: Session, request_id: int) -> list[tuple[Decision, str]]:
+    statement = (
+        select(Decision, Administrator.login)
+        .join(Administrator, col(Decision.administrator_id) == col(Administrator.id))
+        .where(Decision.request_id == request_id)
+        .order_by(col(Decision.id))
+    )
+    return list(session.exec(statement).all())
+
+
+def _row(
+    request: CertificateRequest,
+    organization: str,
+    department: str | None,
+    requester: str,
+    gateway: str,
+    endpoint: str | None,
+) -> RequestRow:
+    return RequestRow(
+        id=identity(request),
+        common_name=request.common_name,
+        organization=organization,
+        department=department,
+        requester=requester,
+        gateway=gateway,
+        endpoint=endpoint,
+        binding=request.binding,
+        status=request.status,
+        install_state=request.install_state,
+        order_number=request.order_number,
+        reason=request.reason,
+        created_at=request.created_at,
+        updated_at=request.updated_at,
+    )

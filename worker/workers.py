@@ -1,0 +1,200 @@
+"""The two kinds of worker process: the manager, and an orchestration gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
+
+from activities.admission import Admissions
+from activities.decisions import Decisions
+from activities.gateways import Gateways
+from activities.installation import Installations
+from activities.issuance import Issuance
+from activities.keys import Keys
+from activities.orders import Orders
+from activities.renewals import Renewals
+from connectors.registry import Surroundings
+from connectors.secrets import resolve
+from model.database import Database
+from model.errors import Unavailable
+from model.naming import MANAGER_QUEUE, gateway_queue
+from operations.context import now
+from operations.reconcile import keep_started
+from worker import connection, readiness
+from worker.gateway_home import GatewayHome
+from worker.settings import Settings
+from workflows.registry import WORKFLOWS, runner
+
+log = structlog.get_logger(__name__)
+
+# An install that has begun ends, or is put back, within this time when the process is asked to stop.
+DRAIN = timedelta(seconds=60)
+# Measured: about twenty pollers cut the 99th percentile to a third; more gain nothing.
+_POLLERS = PollerBehaviorSimpleMaximum(20)
+_THREADS = 16
+_RECONNECT = timedelta(seconds=2)
+
+
+def manager_activities(database: Database, surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
+    """The steps that the manager runs."""
+    orders = Orders(surroundings)
+    admissions = Admissions(database, now)
+    decisions = Decisions(database, now)
+    issuance = Issuance(database, now)
+    renewals = Renewals(database, now)
+    gateways = Gateways(database, now)
+    return [
+        admissions.admit,
+        admissions.accept_csr,
+        admissions.progress,
+        decisions.decide,
+        decisions.permit,
+        issuance.accept_certificate,
+        issuance.plan_install,
+        issuance.record_install,
+        renewals.plan_renewal,
+        renewals.open_renewal,
+        renewals.rest_renewal,
+        renewals.admit_revocation,
+        renewals.record_revocation,
+        gateways.join,
+        gateways.admit_discovery,
+        gateways.record_discovery,
+        orders.submit,
+        orders.collect,
+        orders.withdraw,
+        orders.revoke,
+    ]
+
+
+def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
+    """The steps that a gateway runs; orders are among them for CAs that only its network reaches."""
+    keys, installations, orders = Keys(surroundings), Installations(surroundings), Orders(surroundings)
+    return [
+        keys.prepare,
+        keys.discard,
+        installations.install,
+        installations.discover,
+        orders.submit,
+        orders.collect,
+        orders.withdraw,
+        orders.revoke,
+    ]
+
+
+def manager_worker(client: Client, activities: Sequence[Callable[..., Any]], executor: ThreadPoolExecutor) -> Worker:
+    """The manager's worker, not yet running."""
+    return Worker(
+        client,
+        task_queue=MANAGER_QUEUE,
+        workflows=list(WORKFLOWS),
+        workflow_runner=runner(),
+        activities=list(activities),
+        activity_executor=executor,
+        graceful_shutdown_timeout=DRAIN,
+        workflow_task_poller_behavior=_POLLERS,
+        activity_task_poller_behavior=_POLLERS,
+    )
+
+
+def gateway_worker(client: Client, gateway_id: int, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """A gateway's worker, not yet running."""
+    return Worker(
+        client,
+        task_queue=gateway_queue(gateway_id),
+        activities=list(activities),
+        graceful_shutdown_timeout=DRAIN,
+        activity_task_poller_behavior=_POLLERS,
+        max_concurrent_activities=50,
+    )
+
+
+async def run_manager(settings: Settings) -> None:
+    """Run the manager until SIGTERM or SIGINT, through restarts of Temporal; then drain."""
+    database = Database(settings.database_url.get_secret_value())
+    try:
+        database.upgrade()
+        surroundings = Surroundings(settings.home, resolve)
+        activities = manager_activities(database, surroundings)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="records") as executor:
+
+            async def work(client: Client) -> None:
+                await connection.register_search_attributes(client)
+                keeper = asyncio.create_task(keep_started(database, client))
+                try:
+                    await _drained(manager_worker(client, activities, executor), settings.home, "manager")
+                finally:
+                    keeper.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await keeper
+
+            await _supervised(settings, "manager", work)
+    finally:
+        database.close()
+
+
+async def run_gateway(home: GatewayHome) -> None:
+    """Run a gateway until SIGTERM or SIGINT, through restarts of Temporal; then drain."""
+    # A core dump of this process would hold private keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    settings = home.settings()
+    activities = gateway_activities(Surroundings(home.folder, resolve))
+
+    async def work(client: Client) -> None:
+        await _drained(gateway_worker(client, home.gateway_id, activities), home.folder, "gateway")
+
+    await _supervised(settings, f"gateway-{home.gateway_id}", work)
+
+
+async def _supervised(settings: Settings, name: str, work: Callable[[Client], Any]) -> None:
+    """Do the work with a fresh connection again and again until a signal says stop."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    while not stopping.is_set():
+        task = asyncio.create_task(_once(settings, name, work))
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            try:
+                await task
+            except (Unavailable, RuntimeError) as error:
+                log.warning("the worker lost Temporal and starts again", worker=name, reason=str(error))
+        if not stopping.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(stopping.wait(), _RECONNECT.total_seconds())
+
+
+async def _once(settings: Settings, name: str, work: Callable[[Client], Any]) -> None:
+    client = await connection.connect(settings, runtime=connection.worker_runtime(), identity=name)
+    await work(client)
+
+
+async def _drained(worker: Worker, home: Path, name: str) -> None:
+    """Run a worker; when canceled, let what has begun come to its end."""
+    running = asyncio.create_task(worker.run())
+    readiness.announce(home, name)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        readiness.withdraw(home, name)
+        await worker.shutdown()
+        await running
+        raise
+    finally:
+        readiness.withdraw(home, name)
