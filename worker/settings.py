@@ -156,7 +156,8 @@ def _home(named: Path | None, variables: Mapping[str, str]) -> Path:
         raise Unavailable(
             f"The home folder {home} cannot be made: {error.strerror}; name another with --home."
         ) from None
-    return home
+    # One home has one name: a running server is recognized by the path of its state file.
+    return home.resolve()
 
 
 def _read_file(path: Path) -> _File:

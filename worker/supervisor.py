@@ -152,7 +152,8 @@ class _Child:
         self._home, self._spec, self._notify = home, spec, notify
         self._log = home / "logs" / f"{spec.name}.log"
         self._record = home / "run" / f"{spec.name}.json"
-        self._log_start = 0
+        # What the log held before is somebody else's; the last words of any attempt of this one count.
+        self._log_start = logs.size(self._log)
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._started = 0.0
@@ -177,7 +178,6 @@ class _Child:
 
     async def spawn(self) -> None:
         readiness.withdraw(self._home, self._spec.name)
-        self._log_start = logs.size(self._log)
         try:
             self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with logs.open_log(self._log) as log:

@@ -33,6 +33,12 @@ def test_the_home_comes_from_the_option_then_the_variable(tmp_path: Path) -> Non
     assert load(tmp_path / "b", {"CERTGATE_HOME": str(tmp_path / "a")}).home == tmp_path / "b"
 
 
+def test_a_home_has_one_name_however_it_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    assert load(tmp_path / "link", {}).home == load(tmp_path / "home", {}).home
+
+
 def test_a_home_that_cannot_be_made_is_told_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=r"cannot be made: .*--home"):
