@@ -104,7 +104,7 @@ class DisposableNginx:
         return {
             "configuration": str(self.configuration),
             "prefix": f"{self.folder}/",
-            "command": [self._program()],
+            "command": [self.program],
         }
 
     def write_self_signed(self, certificate: Path, key: Path, names: Sequence[str]) -> None:
@@ -133,7 +133,7 @@ class DisposableNginx:
         log = (self.folder / "output.log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [self._program(), "-e", str(self.error_log), "-p", f"{self.folder}/", "-c", str(self.configuration)],
+                [self.program, "-e", str(self.error_log), "-p", f"{self.folder}/", "-c", str(self.configuration)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -191,8 +191,9 @@ class DisposableNginx:
             f'        location / {{ return 200 "{site.name}\\n"; }}\n    }}'
         )
 
-    @staticmethod
-    def _program() -> str:
+    @property
+    def program(self) -> str:
+        """Where nginx is; raises `Unavailable` if it is not installed."""
         found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if found is None:
             raise Unavailable("nginx is not installed: apt-get install -y --no-install-recommends nginx")

@@ -132,4 +132,4 @@ def matches(presented: str, name: str) -> bool:
         return True
     label, _, parent = pattern.partition(".")
     first, _, rest = wanted.partition(".")
-    return label == "*" and first not in ("", "*") and parent == rest
+    return label == "*" and first not in ("", "*") and parent == rest != ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def _context(authentication: str | None) -> SSL.Context:
     context.set_verify(SSL.VERIFY_NONE)
     if authentication is None:
         # aNULL comes last, for a server that has no certificate: that it has none is then seen.
-        context.set_cipher_list(b"DEFAULT:aNULL:@SECLEVEL=0")
+        context.set_cipher_list(b"ALL:+aNULL:@SECLEVEL=0")
     else:
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         context.set_cipher_list(f"a{authentication}:@SECLEVEL=0".encode())
@@ -153,7 +154,9 @@ async def _shake_hands(probe: Probe, timeout: timedelta, authentication: str | N
             Verification.CONNECTION_FAILED: "could not be reached",
             Verification.HANDSHAKE_FAILED: "cut the connection during the TLS handshake",
         }
-        return Observation((), phase, f"{words.get(phase, 'failed')}: {error.strerror or error}")
+        # asyncio puts words of its own over the system's.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return Observation((), phase, f"{words.get(phase, 'failed')}: {reason}")
     except SSL.Error as error:
         return Observation((), Verification.HANDSHAKE_FAILED, f"refused the TLS handshake: {_reason(error)}")
     finally:

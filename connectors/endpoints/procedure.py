@@ -306,8 +306,8 @@ class _Install:
         if isinstance(cause, asyncio.CancelledError):
             raise cause
         served = next((one for one in task.result() if one is not None), None)
-        again = f"{served[:16]}… is served as before" if served else "nothing was served before either"
-        raise RolledBack(f"{words} Everything was put back; {again}.", self._steps, served) from cause
+        now = f"{served[:16]}… is served" if served else "nothing is served, as before"
+        raise RolledBack(f"{words} Everything was put back; {now}.", self._steps, served) from cause
 
     async def _put_back(self, entry: Entry, *, must_run: bool) -> list[str | None]:
         """Restore and prove it; gives the fingerprints served then. Raises and keeps the journal if it can't."""
@@ -325,11 +325,12 @@ class _Install:
 
     async def _prove_restored(self, entry: Entry) -> list[Served]:
         """Handshake until each probe shows what it showed before, or what was in place before: a product may have
-        served something older than its own files."""
+        served something older than its own files. Where nothing came before, the new certificate must not come."""
 
         def as_before(index: int, one: Served) -> bool:
-            acceptable = {entry.served_before[index], entry.before.certificate} - {None}
-            return not acceptable or one.fingerprint in acceptable
+            if entry.served_before[index] is None:
+                return one.fingerprint != entry.wanted.certificate or one.fingerprint == entry.before.certificate
+            return one.fingerprint in (entry.served_before[index], entry.before.certificate)
 
         expected = Expected(entry.before.certificate, entry.before.chain, known=self._known)
         served: list[Served] = []
@@ -337,7 +338,13 @@ class _Install:
             served = await self._handshakes(entry.probes, expected, entry.authentication)
         if not served or not all(as_before(index, one) for index, one in enumerate(served)):
             # We activated the new certificate, or somebody else did while it was in place.
-            await self._activate()
+            try:
+                await self._activate()
+            except (Permanent, Retryable) as error:
+                # What stopped the new certificate may stop this too, while the old one is served all the time: the
+                # order was given, and whether it is as before is for the handshakes to say, many of them.
+                self._activation = Activation.REQUESTED
+                self._note("activate", f"failed: {error.message}")
             served = await self._until(entry, expected, as_before)
         self._note("verify what was restored", served[0].message)
         return served

@@ -18,13 +18,15 @@ from connectors.endpoints.nginx.bindings import bindings_of, servers_of
 from connectors.endpoints.nginx.configuration import Directive, load, value_of
 from connectors.endpoints.nginx.settings import NginxSettings
 from connectors.errors import Permanent
-from connectors.hosts.contract import FileState, Host, SendsSignals
+from connectors.hosts.contract import CommandResult, FileState, Host, SendsSignals
 from connectors.registry import ConnectorType, Surroundings
 
 # ``nginx -t`` loads every certificate of the configuration; thousands of them take seconds.
 COMMAND_TIMEOUT = timedelta(seconds=60)
 # A reload takes nginx at least 0.1 s: it sleeps that long between starting new workers and retiring old ones.
 POLL_SECONDS = 0.002
+# After this long the error log is looked into as well: something may be wrong.
+USUAL_RELOAD_SECONDS = 0.2
 KEY_MODE, CERTIFICATE_MODE = 0o600, 0o644
 LOG_EXCERPT_BYTES = 4096
 
@@ -58,8 +60,7 @@ class NginxEndpoint:
         """``nginx -t``."""
         result = await self._host.run(self._command("-t", "-q"), timeout=COMMAND_TIMEOUT)
         if result.status != 0:
-            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
-            raise Permanent(f"{self.title} refuses its configuration: {words}.")
+            raise Permanent(f"{self.title} refuses its configuration: {_complaint(result)}.")
 
     async def running(self) -> bool:
         """Whether the process of the pid file is there and is an nginx master."""
@@ -139,10 +140,10 @@ class NginxEndpoint:
         await self._reload(master)
         if not old:
             return Activation.REQUESTED
-        await self._await_retirement(old, log)
+        await self._await_retirement(master, old, log)
         if await self._master(pid_file) != master:
             words = await self._logged_since(log)
-            raise Permanent(f"{self.title} ended during the reload: {words or 'its error log says nothing'}.")
+            raise Permanent(f"{self.title} ended during the reload: {_told_by(words) or 'its error log says nothing'}.")
         return Activation.IN_EFFECT
 
     async def restore(self, snapshot: Snapshot) -> None:
@@ -168,14 +169,16 @@ class NginxEndpoint:
         command = self._settings.reload_command or self._command("-s", "reload")
         result = await self._host.run(command, timeout=COMMAND_TIMEOUT)
         if result.status != 0:
-            words = _told_by(result.errors) or f"it gives no reason (exit status {result.status})"
-            raise Permanent(f"{self.title} did not take the order to reload: {words}.")
+            raise Permanent(f"{self.title} did not take the order to reload: {_complaint(result)}.")
 
-    async def _await_retirement(self, workers: Sequence[int], log: FileState | None) -> None:
+    async def _await_retirement(self, master: int, workers: Sequence[int], log: FileState | None) -> None:
         """Wait until none of the old workers takes new connections: it is gone, or its title says that it shuts down.
-        The title comes a moment before the sockets are closed, so it must be seen twice."""
+        The title comes a moment before the sockets are closed, so it must be seen twice. An emergency that the master
+        itself logs ends the wait: it has given the new configuration up."""
         said: set[int] = set()
         waiting = list(workers)
+        usual = asyncio.get_running_loop().time() + USUAL_RELOAD_SECONDS
+        read = log
         try:
             async with asyncio.timeout(self._settings.reload_timeout_seconds):
                 while waiting:
@@ -186,12 +189,24 @@ class NginxEndpoint:
                             waiting.remove(worker)
                         elif "shutting down" in title:
                             said.add(worker)
+                    if read is None or asyncio.get_running_loop().time() < usual:
+                        continue
+                    now = await self._host.state(read.path)
+                    if now is not None and now.size != read.size:
+                        if words := await self._emergency(master, log):
+                            raise Permanent(f"{self.title} did not take the new configuration: {words}.")
+                        read = now
         except TimeoutError:
             words = await self._logged_since(log)
             raise Permanent(
                 f"{self.title} did not change over to the new configuration within "
-                f"{self._settings.reload_timeout_seconds:g} s: {words or 'its error log says nothing'}."
+                f"{self._settings.reload_timeout_seconds:g} s: {_told_by(words) or 'its error log says nothing'}."
             ) from None
+
+    async def _emergency(self, master: int, log: FileState | None) -> str:
+        """What the master logged as an emergency since `log` was looked at. Others write there too (``nginx -t``)."""
+        lines = (await self._logged_since(log)).splitlines()
+        return _told_by("\n".join(line for line in lines if f"[emerg] {master}#" in line))
 
     async def _master(self, pid_file: str) -> int | None:
         content = (await self._read(pid_file) or b"").strip()
@@ -250,7 +265,7 @@ class NginxEndpoint:
         if log is None:
             return ""
         result = await self._host.run(["tail", "-c", f"+{log.size + 1}", log.path], timeout=COMMAND_TIMEOUT)
-        return _told_by(result.output[-LOG_EXCERPT_BYTES:])
+        return result.output[-LOG_EXCERPT_BYTES:]
 
     def _command(self, *arguments: str) -> list[str]:
         prefix = ["-p", self._settings.prefix] if self._settings.prefix else []
@@ -277,15 +292,15 @@ class NginxEndpoint:
 
 
 def _told_by(text: str) -> str:
-    """nginx's own words of what is wrong, without time stamps and the closing remark; at most three lines."""
-    words: list[str] = []
-    for line in text.splitlines():
-        found = re.search(r"\[(emerg|alert|crit|error)\] (?:\d+#\d+: )?(.*)", line)
-        if found and found[2] not in words:
-            words.append(found[2])
-    if not words:
-        words = [line for line in text.splitlines() if line.strip() and "test failed" not in line]
-    return "; ".join(word.strip().rstrip(".") for word in words[:3])
+    """nginx's own words of what is wrong, without time stamps and process numbers; at most three lines."""
+    found = re.findall(r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(.*)", text)
+    return "; ".join(line.strip().rstrip(".") for line in list(dict.fromkeys(found))[:3])
+
+
+def _complaint(result: CommandResult) -> str:
+    """Why a command failed: nginx's words, or (where sudo stands before it, say) whatever was written."""
+    other = "; ".join(line.strip().rstrip(".") for line in result.errors.splitlines()[:3] if line.strip())
+    return _told_by(result.errors) or other or f"it gives no reason (exit status {result.status})"
 
 
 def _certificates_in(content: bytes | None) -> list[x509.Certificate]:
