@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy
 from sqlalchemy import func
@@ -31,6 +31,7 @@ from model.tables import (
 )
 from operations import decisions, lookup
 from operations.context import Context
+from operations.decisions import Word
 from operations.lookup import identity
 
 
@@ -112,7 +113,7 @@ class RequestDetail:
     approvals_required: int
     decisions: list[DecisionView] = field(default_factory=list)
     chain: list[CertificateView] = field(default_factory=list)
-    may: list[decisions.Word] = field(default_factory=list)
+    may: list[Word] = field(default_factory=list)
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -172,7 +173,12 @@ def listing(
         conditions.append(col(CertificateRequest.requester_id) != context.actor.id)
     joined = (
         sqlalchemy.select(
-            CertificateRequest, Organization.name, Department.name, Administrator.login, Gateway.name, Endpoint.name
+            CertificateRequest,
+            col(Organization.name),
+            col(Department.name),
+            col(Administrator.login),
+            col(Gateway.name),
+            col(Endpoint.name),
         )
         .join(Organization, col(CertificateRequest.organization_id) == col(Organization.id))
         .outerjoin(Department, col(CertificateRequest.department_id) == col(Department.id))
@@ -197,11 +203,11 @@ def listing(
 
 def counts(context: Context, by: Literal["status", "install_state", "gateway", "organization"]) -> dict[str, int]:
     """How many requests there are in each group, for the Group control."""
-    column = {
-        "status": CertificateRequest.status,
-        "install_state": CertificateRequest.install_state,
-        "gateway": Gateway.name,
-        "organization": Organization.name,
+    column: Any = {
+        "status": col(CertificateRequest.status),
+        "install_state": col(CertificateRequest.install_state),
+        "gateway": col(Gateway.name),
+        "organization": col(Organization.name),
     }[by]
     statement = (
         sqlalchemy.select(column, func.count())

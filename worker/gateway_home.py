@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from model.errors import InvalidInput
 from worker import settings as manager_settings
@@ -59,7 +59,9 @@ class GatewayHome:
             "profile": os.environ.get("TEMPORAL_PROFILE") or self.temporal.profile,
             "config_file": os.environ.get("TEMPORAL_CONFIG_FILE") or self.temporal.config_file,
         }
-        return Settings(home=self.folder, temporal=TemporalSettings.model_validate(outside))
+        # A gateway has no database; the URL is one that nothing could ever be read from.
+        nothing = SecretStr("sqlite://")
+        return Settings(home=self.folder, database_url=nothing, temporal=TemporalSettings.model_validate(outside))
 
 
 def write(

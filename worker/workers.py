@@ -152,7 +152,8 @@ async def run_gateway(home: GatewayHome) -> None:
     activities = gateway_activities(Surroundings(home.folder, resolve))
 
     async def work(client: Client) -> None:
-        await _drained(gateway_worker(client, home.gateway_id, activities), home.folder, "gateway")
+        # Whoever started it looks for its readiness in that home: the manager's on this machine, else its own.
+        await _drained(gateway_worker(client, home.gateway_id, activities), settings.home, "gateway")
 
     await _supervised(settings, f"gateway-{home.gateway_id}", work)
 
