@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
@@ -9,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from model.errors import NotFound
 from model.rules import permissions
-from model.states import DelegationMode
+from model.states import DelegationMode, Privilege
 from model.tables import (
     CertificateAuthority,
     CertificateProfile,
@@ -83,14 +84,15 @@ def profile(session: Session, name: str) -> CertificateProfile:
 
 def seen_by(actor: Actor, organization_column: Any, department_column: Any) -> ColumnElement[bool]:
     """A condition that keeps the rows of organizations and departments that the actor may see."""
-    sight = permissions.visible(actor.grants)
-    if sight.everything:
-        return true()
-    return or_(
-        false(),
-        col(organization_column).in_(sight.organizations),
-        col(department_column).in_(sight.departments),
-    )
+    return _within(actor.grants, organization_column, department_column)
+
+
+def allowed_by(
+    actor: Actor, privilege: Privilege, organization_column: Any, department_column: Any
+) -> ColumnElement[bool]:
+    """A condition that keeps the rows of organizations and departments where the actor holds the privilege."""
+    held = [grant for grant in actor.grants if grant.allows(privilege)]
+    return _within(held, organization_column, department_column)
 
 
 def gateways_seen_by(actor: Actor) -> ColumnElement[bool]:
@@ -112,6 +114,19 @@ def gateways_seen_by(actor: Actor) -> ColumnElement[bool]:
         )
     )
     return or_(col(Gateway.delegation_mode) == DelegationMode.GENERAL, col(Gateway.id).in_(delegated))
+
+
+def _within(
+    grants: Iterable[permissions.Grant], organization_column: Any, department_column: Any
+) -> ColumnElement[bool]:
+    sight = permissions.visible(grants)
+    if sight.everything:
+        return true()
+    return or_(
+        false(),
+        col(organization_column).in_(sight.organizations),
+        col(department_column).in_(sight.departments),
+    )
 
 
 def _knows_organization(session: Session, actor: Actor, organization_id: int) -> bool:

@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 from temporalio.service import RPCError, RPCStatusCode
 
 from model import access, naming, x509
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
-from model.states import CertificateStatus, InstallMode, InstallState, Verdict
+from model.states import CertificateStatus, InstallMode, InstallState, Privilege, Verdict
 from model.tables import (
     Administrator,
     Certificate,
@@ -152,25 +152,7 @@ def listing(
     context: Context, wanted: Filter = Filter(), *, offset: int = 0, limit: int = 100, newest_first: bool = True
 ) -> Page:
     """Requests that the actor may see, filtered and paged by the database."""
-    conditions = [lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id)]
-    if wanted.search:
-        like = f"%{wanted.search.lower()}%"
-        conditions.append(
-            func.lower(CertificateRequest.common_name).like(like)
-            | func.lower(func.coalesce(CertificateRequest.order_number, "")).like(like)
-        )
-    if wanted.statuses:
-        conditions.append(col(CertificateRequest.status).in_(wanted.statuses))
-    if wanted.install_states:
-        conditions.append(col(CertificateRequest.install_state).in_(wanted.install_states))
-    if wanted.gateway:
-        conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
-    if wanted.organization:
-        conditions.append(col(Organization.name) == wanted.organization)
-    if wanted.awaiting_me:
-        conditions.append(col(CertificateRequest.status) == CertificateStatus.REQUESTED)
-        conditions.append(col(CertificateRequest.install_state) == InstallState.KEY_READY)
-        conditions.append(col(CertificateRequest.requester_id) != context.actor.id)
+    conditions = _conditions(context, wanted)
     joined = (
         sqlalchemy.select(
             CertificateRequest,
@@ -201,8 +183,10 @@ def listing(
         return Page([_row(*line) for line in found], total)
 
 
-def counts(context: Context, by: Literal["status", "install_state", "gateway", "organization"]) -> dict[str, int]:
-    """How many requests there are in each group, for the Group control."""
+def counts(
+    context: Context, by: Literal["status", "install_state", "gateway", "organization"], wanted: Filter = Filter()
+) -> dict[str, int]:
+    """How many of the requests that `wanted` keeps there are in each group, for the Group control."""
     column: Any = {
         "status": col(CertificateRequest.status),
         "install_state": col(CertificateRequest.install_state),
@@ -214,7 +198,7 @@ def counts(context: Context, by: Literal["status", "install_state", "gateway", "
         .select_from(CertificateRequest)
         .join(Organization, col(CertificateRequest.organization_id) == col(Organization.id))
         .join(Gateway, col(CertificateRequest.gateway_id) == col(Gateway.id))
-        .where(lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id))
+        .where(*_conditions(context, wanted))
         .group_by(column)
         .order_by(column)
     )
@@ -320,6 +304,37 @@ def describe_certificate(pem: str) -> CertificateView:
         not_after=certificate.not_valid_after_utc,
         pem=pem,
     )
+
+
+def _conditions(context: Context, wanted: Filter) -> list[ColumnElement[bool]]:
+    """What keeps the rows that the actor may see and that `wanted` asks for."""
+    conditions = [lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id)]
+    if wanted.search:
+        words = wanted.search.lower()
+        conditions.append(
+            func.lower(CertificateRequest.common_name).contains(words, autoescape=True)
+            | func.lower(func.coalesce(CertificateRequest.order_number, "")).contains(words, autoescape=True)
+        )
+    if wanted.statuses:
+        conditions.append(col(CertificateRequest.status).in_(wanted.statuses))
+    if wanted.install_states:
+        conditions.append(col(CertificateRequest.install_state).in_(wanted.install_states))
+    if wanted.gateway:
+        conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
+    if wanted.organization:
+        conditions.append(col(Organization.name) == wanted.organization)
+    if wanted.awaiting_me:
+        decided = select(Decision.request_id).where(Decision.administrator_id == context.actor.id)
+        conditions += [
+            col(CertificateRequest.status) == CertificateStatus.REQUESTED,
+            col(CertificateRequest.install_state) == InstallState.KEY_READY,
+            col(CertificateRequest.requester_id) != context.actor.id,
+            col(CertificateRequest.id).not_in(decided),
+            lookup.allowed_by(
+                context.actor, Privilege.APPROVE, CertificateRequest.organization_id, CertificateRequest.department_id
+            ),
+        ]
+    return conditions
 
 
 def _decisions(session: Session, request_id: int) -> list[tuple[Decision, str]]:
