@@ -1,0 +1,239 @@
+"""The verbs of the private CA: those of the contract, and those of the CA's owner (release, reject, CRL, OCSP)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from connectors.ca.contract import Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
+from connectors.ca.private import issuance, material, revocation
+from connectors.ca.private.ledger import Ledger, OrderRecord, OrderState, StoredList
+from connectors.ca.private.settings import Settings
+from connectors.errors import ConnectorError, Pending, Permanent
+from connectors.folders import PrivateFolder
+from connectors.registry import Surroundings
+from model import x509
+
+MIN_HINT = timedelta(seconds=1)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PrivateAuthority:
+    """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders` and `ShowsTrustAnchors`.
+
+    Opening it touches nothing; the first verb loads the CA, or makes it. Verbs block in threads, so that a commit that
+    waits for the disk holds up nobody else. Any number of objects, in any number of processes, may work on one folder.
+    """
+
+    def __init__(self, settings: Settings, surroundings: Surroundings, clock: Callable[[], datetime] = _now) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._folder = PrivateFolder(settings.folder or surroundings.home / "ca", "CA's folder")
+        self._opening = threading.Lock()
+        self._opened: tuple[material.Material, Ledger] | None = None
+
+    # The contract
+
+    async def check(self) -> Health:
+        """Usable as long as the longest certificate of the default profile fits into the intermediate's life."""
+        return await asyncio.to_thread(self._check)
+
+    async def submit(self, request: OrderRequest) -> Order:
+        """Takes the order, and issues at once unless a delay or manual issuance is configured.
+
+        The reference makes a second submit harmless; one with another key or other names is `Permanent`.
+        """
+        return await asyncio.to_thread(self._submit, request)
+
+    async def collect(self, order_number: str) -> IssuedCertificate:
+        """The certificate, the same bytes at every call, and the intermediate; the root is not sent."""
+        return await asyncio.to_thread(self._collect, order_number)
+
+    async def revoke(self, request: RevokeRequest) -> None:
+        """See `CertificateAuthority.revoke`; the first reason stays."""
+        await asyncio.to_thread(self._revoke, request)
+
+    async def find(self, reference: str) -> Order | None:
+        """See `FindsOrders.find`."""
+        _, ledger = await asyncio.to_thread(self._open)
+        record = await asyncio.to_thread(ledger.by_reference, reference)
+        return Order(record.number) if record else None
+
+    async def withdraw(self, order_number: str) -> bool:
+        """See `CancelsOrders.withdraw`."""
+        return await asyncio.to_thread(self._withdraw, order_number)
+
+    async def trust_anchors(self) -> Sequence[str]:
+        """The one root."""
+        found, _ = await asyncio.to_thread(self._open)
+        return [x509.to_pem(found.root)]
+
+    # The owner of the CA
+
+    async def orders(self, *states: OrderState) -> Sequence[OrderRecord]:
+        """All orders, or those in the given states, by number."""
+        _, ledger = await asyncio.to_thread(self._open)
+        return await asyncio.to_thread(ledger.all, *states)
+
+    async def release(self, order_number: str) -> None:
+        """Let a pending order be issued now; the next `collect` signs it. Raises `Permanent` if it is not pending."""
+        await asyncio.to_thread(self._release, order_number)
+
+    async def reject(self, order_number: str, reason: str) -> None:
+        """Refuse a pending order; `collect` then tells the reason. Raises `Permanent` if it is not pending."""
+        await asyncio.to_thread(self._reject, order_number, reason)
+
+    async def issuer(self) -> str:
+        """The intermediate, PEM: what is to be served at `Settings.issuer_url` (as DER)."""
+        found, _ = await asyncio.to_thread(self._open)
+        return x509.to_pem(found.intermediate)
+
+    async def crl(self) -> bytes:
+        """The current CRL, DER (serve as ``application/pkix-crl``).
+
+        A new one, numbered one higher, is made when something was revoked since or half of its life is over; otherwise
+        it is the stored one.
+        """
+        return await asyncio.to_thread(self._crl)
+
+    async def ocsp_response(self, request_der: bytes) -> bytes:
+        """The answer to an OCSP request, both DER (``application/ocsp-request``, ``application/ocsp-response``)."""
+        found, ledger = await asyncio.to_thread(self._open)
+        return await asyncio.to_thread(revocation.answer, found, request_der, ledger.by_serial, self._clock())
+
+    def _open(self) -> tuple[material.Material, Ledger]:
+        with self._opening:
+            if self._opened is None:
+                found = material.load_or_create(self._folder, self._settings, self._clock())
+                self._opened = found, Ledger(self._folder)
+            return self._opened
+
+    def _check(self) -> Health:
+        try:
+            found, ledger = self._open()
+            pending = len(ledger.all(OrderState.PENDING))
+        except ConnectorError as error:
+            return Health(usable=False, message=error.message)
+        end = found.intermediate.not_valid_after_utc
+        longest = self._settings.profiles[self._settings.default_profile].validity_seconds
+        usable = self._clock() + timedelta(seconds=longest) <= end
+        until = "can issue" if usable else "can't issue certificates of its default profile any more: it ends"
+        return Health(usable, f"The private CA in {self._folder.path} {until} until {end:%Y-%m-%d}; {pending} pending.")
+
+    def _submit(self, request: OrderRequest) -> Order:
+        found, ledger = self._open()
+        accepted = issuance.accept(request, self._settings, found)
+        now = self._clock()
+        ready = None if self._settings.manual else now + timedelta(seconds=self._settings.issuance_delay_seconds)
+        with ledger.changing():
+            earlier = ledger.by_reference(request.reference)
+            if earlier is not None:
+                return self._same(earlier, accepted)
+            record = ledger.add(accepted, now, ready)
+            if ready is not None and ready <= now:
+                self._issue(ledger, found, record)
+        return Order(record.number)
+
+    @staticmethod
+    def _same(earlier: OrderRecord, accepted: issuance.AcceptedOrder) -> Order:
+        # The CSR itself may differ: the keystore signs a new one for the same key when a step is repeated.
+        before = earlier.accepted
+        if (before.public_key_sha256, sorted(before.names)) != (accepted.public_key_sha256, sorted(accepted.names)):
+            reference = accepted.reference
+            raise Permanent(
+                f"The reference {reference} belongs to order {earlier.number} for another key or other names."
+            )
+        return Order(earlier.number)
+
+    def _issue(self, ledger: Ledger, found: material.Material, record: OrderRecord) -> str:
+        certificate = issuance.issue(record.accepted, self._settings, found, self._clock())
+        pem = x509.to_pem(certificate)
+        ledger.set_issued(record.number, pem, x509.serial_hex(certificate), certificate.not_valid_after_utc)
+        return pem
+
+    def _collect(self, order_number: str) -> IssuedCertificate:
+        found, ledger = self._open()
+        record = ledger.by_number(order_number)
+        pem = record.certificate_pem
+        if record.state is OrderState.PENDING:
+            self._still_pending(record)
+            with ledger.changing():
+                record = ledger.by_number(order_number)  # somebody may have been faster
+                pem = record.certificate_pem
+                if record.state is OrderState.PENDING:
+                    pem = self._issue(ledger, found, record)
+        if record.state is OrderState.REJECTED:
+            raise Permanent(f"The CA rejected order {order_number}: {record.reason}.")
+        if record.state is OrderState.WITHDRAWN:
+            raise Permanent(f"Order {order_number} was withdrawn and will never be issued.")
+        if record.state is OrderState.REVOKED:
+            raise Permanent(f"The certificate of order {order_number} is revoked ({record.reason}).")
+        assert pem is not None
+        return IssuedCertificate(pem, [x509.to_pem(found.intermediate)])
+
+    def _still_pending(self, record: OrderRecord) -> None:
+        if record.ready is None:
+            raise Pending(f"Order {record.number} waits for the owner of the CA to release it.")
+        rest = record.ready - self._clock()
+        if rest > timedelta(0):
+            message = f"Order {record.number} is being worked on until {record.ready:%Y-%m-%d %H:%M:%S} UTC."
+            raise Pending(message, max(rest, MIN_HINT))
+
+    def _revoke(self, request: RevokeRequest) -> None:
+        _, ledger = self._open()
+        with ledger.changing():
+            record = ledger.by_number(request.order_number)
+            if record.serial_number is None:
+                raise Permanent(f"Order {record.number} has no certificate to revoke; it is {record.state}.")
+            if record.serial_number != request.serial_number:
+                raise Permanent(f"The certificate of order {record.number} has another serial number.")
+            if record.state is not OrderState.REVOKED:
+                ledger.set_revoked(record.number, request.reason, self._clock())
+
+    def _withdraw(self, order_number: str) -> bool:
+        _, ledger = self._open()
+        with ledger.changing():
+            record = ledger.by_number(order_number)
+            if record.state is OrderState.PENDING:
+                ledger.set_ended(order_number, OrderState.WITHDRAWN, None)
+            return record.certificate_pem is None
+
+    def _release(self, order_number: str) -> None:
+        _, ledger = self._open()
+        with ledger.changing():
+            self._pending(ledger, order_number)
+            ledger.set_ready(order_number, self._clock())
+
+    def _reject(self, order_number: str, reason: str) -> None:
+        told = " ".join(reason.split()).rstrip(".")[:500]
+        if not told:
+            raise Permanent("An order is rejected with a reason.")
+        _, ledger = self._open()
+        with ledger.changing():
+            self._pending(ledger, order_number)
+            ledger.set_ended(order_number, OrderState.REJECTED, told)
+
+    @staticmethod
+    def _pending(ledger: Ledger, order_number: str) -> None:
+        record = ledger.by_number(order_number)
+        if record.state is not OrderState.PENDING:
+            raise Permanent(f"Order {order_number} is not pending any more; it is {record.state}.")
+
+    def _crl(self) -> bytes:
+        found, ledger = self._open()
+        validity = timedelta(seconds=self._settings.crl_validity_seconds)
+        with ledger.changing():
+            newest = ledger.newest_list()
+            revoked = ledger.all(OrderState.REVOKED)
+            now = self._clock()
+            if newest and newest.revocations == len(revoked) and newest.made <= now < newest.made + validity / 2:
+                return newest.der
+            number = newest.number + 1 if newest else 1
+            der = revocation.revocation_list(found, revoked, number, now, validity)
+            ledger.add_list(StoredList(number, now, len(revoked), der))
+            return der
