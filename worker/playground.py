@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from connectors.endpoints import handshake
+from connectors.endpoints.contract import Listener, Probe
 from model.errors import Unavailable
 
 START_SECONDS = 10.0
@@ -198,3 +200,12 @@ class DisposableNginx:
         if found is None:
             raise Unavailable("nginx is not installed: apt-get install -y --no-install-recommends nginx")
         return found
+
+
+async def served_by(nginx: DisposableNginx) -> str:
+    """The fingerprint that a handshake with a disposable nginx shows; raises `Unavailable` when it serves none."""
+    probe = Probe(Listener("127.0.0.1", nginx.port), nginx.sites[0].name)
+    shown = (await handshake.verify_all([probe], handshake.Expected(None)))[0]
+    if shown.fingerprint is None:
+        raise Unavailable(f"nginx serves no certificate: {shown.message}")
+    return shown.fingerprint

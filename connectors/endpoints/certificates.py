@@ -35,7 +35,7 @@ class Contents:
 
     @property
     def authentication(self) -> str:
-        """How a TLS 1.2 cipher suite calls this key type (Ed25519 goes with ECDSA, RFC 8422 section 5.1.1)."""
+        """``RSA`` or ``ECDSA``, see `authentication_of`."""
         return authentication_of(self.leaf)
 
     def wanted(self) -> InPlace:
@@ -81,7 +81,7 @@ def public_key_of_private(private_key_pem: bytes) -> str:
 
 
 def authentication_of(certificate: x509.Certificate) -> str:
-    """``RSA`` or ``ECDSA``."""
+    """How TLS 1.2 calls this key type: ``RSA`` or ``ECDSA`` (Ed25519 goes with ECDSA, RFC 8422 section 5.1.1)."""
     return "RSA" if isinstance(certificate.public_key(), rsa.RSAPublicKey) else "ECDSA"
 
 

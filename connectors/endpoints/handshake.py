@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
@@ -28,6 +29,11 @@ DEFAULT_TIMEOUT = timedelta(seconds=5)
 HANDSHAKES_AT_ONCE = 16
 # PROXY protocol version 1, "the sender says nothing about the client" (the HAProxy PROXY protocol document, 2.1).
 PROXY_HEADER = b"PROXY UNKNOWN\r\n"
+# What a client offers that takes only one type of certificate; Ed25519 goes with ECDSA, as in TLS 1.2.
+SIGNATURE_ALGORITHMS = {
+    "RSA": b"RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256:RSA+SHA384:RSA+SHA512:RSA+SHA1",
+    "ECDSA": b"ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ECDSA+SHA1:ed25519:ed448",
+}
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -58,14 +64,41 @@ class Expected:
 async def shake_hands(
     probe: Probe, *, timeout: timedelta = DEFAULT_TIMEOUT, authentication: str | None = None
 ) -> Observation:
-    """One handshake. `authentication` (``RSA`` or ``ECDSA``) asks a server that has several certificates for the one of
-    that type. Never raises for what the other side does."""
-    if authentication is not None:
-        # Only TLS 1.2 lets a client choose by cipher suite; a server that refuses that version is asked plainly.
-        chosen = await _shake_hands(probe, timeout, authentication)
-        if chosen.failure is not Verification.HANDSHAKE_FAILED:
-            return chosen
-    return await _shake_hands(probe, timeout, None)
+    """One handshake. `authentication` (``RSA`` or ``ECDSA``) takes only a certificate of that type, so that a server
+    which has several shows the one that is meant. Never raises for what the other side does."""
+    connection: socket.socket | None = None
+    phase = Verification.RESOLUTION_FAILED
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            addresses = await _resolve(probe.listener.address, probe.listener.port)
+            phase = Verification.CONNECTION_FAILED
+            connection = await _connect(addresses)
+            phase = Verification.HANDSHAKE_FAILED
+            certificates = await _negotiate(connection, probe, authentication)
+    except TimeoutError:
+        deeds = {Verification.RESOLUTION_FAILED: "resolved", Verification.CONNECTION_FAILED: "reached"}
+        seconds = timeout.total_seconds()
+        if phase in deeds:
+            return Observation((), phase, f"could not be {deeds[phase]} within {seconds:g} s")
+        return Observation((), phase, f"did not finish the TLS handshake within {seconds:g} s")
+    except socket.gaierror as error:
+        return Observation((), Verification.RESOLUTION_FAILED, f"could not be resolved: {error.strerror}")
+    except OSError as error:
+        words = {
+            Verification.CONNECTION_FAILED: "could not be reached",
+            Verification.HANDSHAKE_FAILED: "cut the connection during the TLS handshake",
+        }
+        # asyncio puts words of its own over the system's.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return Observation((), phase, f"{words.get(phase, 'failed')}: {reason}")
+    except SSL.Error as error:
+        return Observation((), Verification.HANDSHAKE_FAILED, f"refused the TLS handshake: {_reason(error)}")
+    finally:
+        if connection is not None:
+            connection.close()
+    if not certificates:
+        return Observation((), Verification.NO_CERTIFICATE, "finished the TLS handshake without a certificate")
+    return Observation(certificates)
 
 
 async def verify(
@@ -122,49 +155,14 @@ def _context(authentication: str | None) -> SSL.Context:
     """One context for all handshakes: making one costs more than a handshake."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
+    # aNULL comes last, for a server that has no certificate: that it has none is then seen.
+    context.set_cipher_list(b"ALL:+aNULL:@SECLEVEL=0")
     if authentication is None:
-        # aNULL comes last, for a server that has no certificate: that it has none is then seen.
-        context.set_cipher_list(b"ALL:+aNULL:@SECLEVEL=0")
-    else:
-        context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        context.set_cipher_list(f"a{authentication}:@SECLEVEL=0".encode())
+        return context
+    # pyOpenSSL has no method for this. Cipher suites would do the same, for TLS 1.2 only (RFC 8446 section 4.2.3).
+    if Binding.lib.SSL_CTX_set1_sigalgs_list(context._context, SIGNATURE_ALGORITHMS[authentication]) != 1:
+        raise AssertionError("OpenSSL does not know its own signature algorithms")
     return context
-
-
-async def _shake_hands(probe: Probe, timeout: timedelta, authentication: str | None) -> Observation:
-    connection: socket.socket | None = None
-    phase = Verification.RESOLUTION_FAILED
-    try:
-        async with asyncio.timeout(timeout.total_seconds()):
-            addresses = await _resolve(probe.listener.address, probe.listener.port)
-            phase = Verification.CONNECTION_FAILED
-            connection = await _connect(addresses)
-            phase = Verification.HANDSHAKE_FAILED
-            certificates = await _negotiate(connection, probe, authentication)
-    except TimeoutError:
-        deeds = {Verification.RESOLUTION_FAILED: "resolved", Verification.CONNECTION_FAILED: "reached"}
-        seconds = timeout.total_seconds()
-        if phase in deeds:
-            return Observation((), phase, f"could not be {deeds[phase]} within {seconds:g} s")
-        return Observation((), phase, f"did not finish the TLS handshake within {seconds:g} s")
-    except socket.gaierror as error:
-        return Observation((), Verification.RESOLUTION_FAILED, f"could not be resolved: {error.strerror}")
-    except OSError as error:
-        words = {
-            Verification.CONNECTION_FAILED: "could not be reached",
-            Verification.HANDSHAKE_FAILED: "cut the connection during the TLS handshake",
-        }
-        # asyncio puts words of its own over the system's.
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return Observation((), phase, f"{words.get(phase, 'failed')}: {reason}")
-    except SSL.Error as error:
-        return Observation((), Verification.HANDSHAKE_FAILED, f"refused the TLS handshake: {_reason(error)}")
-    finally:
-        if connection is not None:
-            connection.close()
-    if not certificates:
-        return Observation((), Verification.NO_CERTIFICATE, "finished the TLS handshake without a certificate")
-    return Observation(certificates)
 
 
 async def _resolve(address: str, port: int) -> list[tuple[int, Any]]:

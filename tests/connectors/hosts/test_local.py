@@ -210,7 +210,7 @@ async def gone(pid_file: Path) -> None:
     """Wait until the process that wrote its number there has ended."""
     pid = int(pid_file.read_text())
     async with asyncio.timeout(10):
-        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text():  # noqa: ASYNC110
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text():
             await asyncio.sleep(0.01)
 
 
@@ -227,7 +227,7 @@ async def test_cancellation_ends_the_command(tmp_path: Path) -> None:
     script = f"sleep 600 & echo $! > {pid_file}.new; mv {pid_file}.new {pid_file}; wait"
     task = asyncio.create_task(local_host().run(["sh", "-c", script], timeout=LONG))
     async with asyncio.timeout(10):
-        while not pid_file.exists():  # noqa: ASYNC110
+        while not pid_file.exists():
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -145,14 +145,15 @@ async def test_ipv6_wildcards_and_several_ports(stopped_rig: Rig, authority: Thr
     assert {one.verification for one in served} == {Verification.MATCH}
 
 
-async def test_rsa_and_ecdsa_side_by_side(stopped_rig: Rig, authority: ThrowawayAuthority) -> None:
+@pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
+async def test_rsa_and_ecdsa_side_by_side(stopped_rig: Rig, authority: ThrowawayAuthority, version: str) -> None:
     nginx, (first, second) = stopped_rig.nginx, stopped_rig.nginx.sites
     old = authority.issue("a.example", key=rsa.generate_private_key(65537, 2048))
     assert old.private_key_pem is not None
     second.certificate.write_text(old.certificate_pem)
     second.key.write_bytes(old.private_key_pem)
     nginx.write_configuration(
-        f"server {{ listen 127.0.0.1:{nginx.port} ssl; server_name a.example;"
+        f"server {{ listen 127.0.0.1:{nginx.port} ssl; server_name a.example; ssl_protocols {version};"
         + "".join(f" ssl_certificate {one.certificate}; ssl_certificate_key {one.key};" for one in (first, second))
         + "}"
     )
