@@ -109,6 +109,14 @@ class EndpointStatus(StrEnum):
     RESTART_REQUIRED = "RESTART_REQUIRED"
 
 
+class ConnectionStatus(StrEnum):
+    """Whether a gateway's worker is there, as the engine says it. Pending: it never joined and was never seen."""
+
+    CONNECTED = "Connected"
+    DISCONNECTED = "Disconnected"
+    PENDING = "Pending"
+
+
 # A request in one of these will not change any more by itself.
 ENDED = frozenset(
     {

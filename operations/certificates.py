@@ -1,0 +1,391 @@
+"""Issued certificates: list, show, download, renew, revoke."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as NoAnswer
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+from connectors.ca.contract import RevocationReason
+from model import messages, naming
+from model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from model.messages import RevocationResult
+from model.rules.permissions import Scope
+from model.states import CertificateStatus, InstallState, Privilege
+from model.tables import Certificate, CertificateRequest, Department, Endpoint, Gateway, Installation, Organization
+from operations import lookup
+from operations.context import Context
+from operations.lookup import identity
+from operations.requests import CertificateView, describe_certificate
+from workflows.renewal import CertificateRenewalWorkflow
+from workflows.revocation import CertificateRevocationWorkflow
+
+_LONGEST_COMMENT = 1024
+# A manager that runs answers an update at once, and a CA that is up revokes within seconds.
+_ANSWER_WITHIN = timedelta(seconds=10)
+_CA_ANSWERS_WITHIN = timedelta(seconds=20)
+
+
+@dataclass(frozen=True)
+class CertificateRow:
+    """A line of the list of certificates. Fingerprint: SHA-256, lower-case hex; `renew_at`: when it will act next."""
+
+    id: int
+    common_name: str
+    organization: str
+    department: str | None
+    gateway: str
+    endpoint: str | None
+    binding: str | None
+    status: CertificateStatus
+    active: bool
+    fingerprint: str
+    serial_number: str
+    not_before: datetime
+    not_after: datetime
+    renew_at: datetime | None
+    renewal_note: str | None
+    auto_renew: bool
+    request_id: int
+
+
+@dataclass(frozen=True)
+class InstallationView:
+    """What was tried on a binding, and what handshakes showed before and after (fingerprints)."""
+
+    endpoint: str
+    binding: str
+    state: InstallState
+    attempts: int
+    verification: str | None
+    served_before: str | None
+    served_after: str | None
+    message: str | None
+    updated_at: datetime
+    steps: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CertificateDetail:
+    """Everything about a certificate. `chain` begins with the leaf. The flags say what the asker may do now."""
+
+    row: CertificateRow
+    chain: list[CertificateView]
+    installations: list[InstallationView]
+    replaced_by_id: int | None
+    revoked_at: datetime | None
+    revocation_reason: str | None
+    may_renew: bool
+    may_revoke: bool
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which certificates; empty fields keep all. `search` looks into common name, serial number and fingerprint."""
+
+    search: str = ""
+    statuses: Sequence[CertificateStatus] = ()
+    expiring_within_days: int | None = None
+    gateway: str | None = None
+    organization: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows and how many there are in all."""
+
+    rows: list[CertificateRow]
+    total: int
+
+
+def listing(context: Context, wanted: Filter = Filter(), offset: int = 0, limit: int = 100) -> Page:
+    """Certificates that the actor may see; the newest first, or by expiry when that is asked for."""
+    conditions = _conditions(context, wanted)
+    by_expiry = wanted.expiring_within_days is not None
+    order = col(Certificate.not_after) if by_expiry else col(Certificate.id).desc()
+    with context.database.read() as session:
+        total = session.execute(_joined(sqlalchemy.select(func.count())).where(*conditions)).scalar_one()
+        found = session.execute(
+            _joined(sqlalchemy.select(*_COLUMNS))
+            .where(*conditions)
+            .order_by(order, col(Certificate.id))
+            .offset(offset)
+            .limit(limit)
+        ).all()
+        return Page([_row(*line) for line in found], total)
+
+
+def show(context: Context, certificate_id: int) -> CertificateDetail:
+    """One certificate with its chain and where it was installed. Raises `NotFound`."""
+    with context.database.read() as session:
+        certificate = _visible(context, session, certificate_id)
+        line = session.execute(_joined(sqlalchemy.select(*_COLUMNS)).where(col(Certificate.id) == certificate_id)).one()
+        scope = _scope_of(certificate)
+        installations = session.exec(
+            select(Installation, Endpoint.name)
+            .join(Endpoint, col(Endpoint.id) == col(Installation.endpoint_id))
+            .where(Installation.certificate_id == certificate_id)
+            .order_by(col(Installation.id))
+        ).all()
+        return CertificateDetail(
+            row=_row(*line),
+            chain=[describe_certificate(pem) for pem in [certificate.pem, *certificate.chain_pem]],
+            installations=[_installation(row, endpoint) for row, endpoint in installations],
+            replaced_by_id=certificate.replaced_by_id,
+            revoked_at=certificate.revoked_at,
+            revocation_reason=certificate.revocation_reason,
+            may_renew=_unrenewable(certificate) is None and context.actor.may(Privilege.RENEW, scope),
+            may_revoke=certificate.status != CertificateStatus.REVOKED and context.actor.may(Privilege.REVOKE, scope),
+        )
+
+
+def download(context: Context, certificate_id: int) -> str:
+    """Leaf and chain as PEM, the leaf first; never a key. Raises `NotFound`."""
+    with context.database.read() as session:
+        certificate = _visible(context, session, certificate_id)
+        return "".join(pem.strip() + "\n" for pem in [certificate.pem, *certificate.chain_pem])
+
+
+async def renew(context: Context, certificate_id: int) -> int:
+    """Renew now; gives the number of the request that does it, also when it was open already.
+
+    Raises `NotFound`, `NotPermitted`, `Conflict` (revoked or replaced), `Unavailable`.
+    """
+    with context.database.read() as session:
+        scope = _scope_of(_visible(context, session, certificate_id))
+    with context.acting("certificate.renew", "certificate", certificate_id, scope) as session:
+        certificate = _visible(context, session, certificate_id)
+        context.require(Privilege.RENEW, scope, f"renew certificate {certificate_id}")
+        open_request = session.exec(
+            select(CertificateRequest.id).where(
+                CertificateRequest.renews_certificate_id == certificate_id, ~col(CertificateRequest.closed)
+            )
+        ).first()
+        if open_request is not None:
+            return open_request
+        refused = _unrenewable(certificate)
+        if refused is not None:
+            raise Conflict(refused)
+    client = await context.temporal()
+    try:
+        handle = await client.start_workflow(
+            CertificateRenewalWorkflow.run,
+            messages.RenewalStart(certificate_id),
+            id=naming.renewal_workflow(certificate_id),
+            task_queue=naming.MANAGER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Renewal of certificate {certificate_id}",
+        )
+        view = await handle.execute_update(
+            CertificateRenewalWorkflow.renew,
+            messages.AdministratorWord(context.actor.login),
+            id=f"renew-{uuid.uuid4()}",
+            rpc_timeout=_ANSWER_WITHIN,
+        )
+    except WorkflowUpdateFailedError as error:
+        raise Conflict(_told(error)) from error
+    except NoAnswer as error:
+        raise Unavailable(
+            f"The manager does not answer: look for the renewal of certificate {certificate_id} when it runs again."
+        ) from error
+    except RPCError as error:
+        raise Unavailable(f"Temporal does not answer ({error.message}).") from error
+    if view.request_id is None:
+        raise Conflict(view.message)
+    return view.request_id
+
+
+async def revoke(context: Context, certificate_id: int, reason: str, comment: str = "") -> RevocationResult:
+    """Revoke at the CA and wait a little for its answer; `revoked` False means that it has not answered yet.
+
+    Raises `InvalidInput` (reason: RFC 5280 section 5.3.1), `NotFound`, `NotPermitted`, `Conflict`, `Unavailable`.
+    """
+    known = [str(word) for word in RevocationReason]
+    if reason not in known:
+        raise InvalidInput(f"{reason!r} is no reason for a revocation: use one of {', '.join(known)}.")
+    if len(comment) > _LONGEST_COMMENT:
+        raise InvalidInput(f"A comment has at most {_LONGEST_COMMENT} characters, not {len(comment)}.")
+    with context.database.read() as session:
+        scope = _scope_of(_visible(context, session, certificate_id))
+    with context.acting("certificate.revoke", "certificate", certificate_id, scope) as session:
+        context.require(Privilege.REVOKE, scope, f"revoke certificate {certificate_id}")
+        if _visible(context, session, certificate_id).status == CertificateStatus.REVOKED:
+            return RevocationResult(certificate_id, True, f"Certificate {certificate_id} was revoked before.")
+    client = await context.temporal()
+    try:
+        handle = await client.start_workflow(
+            CertificateRevocationWorkflow.run,
+            messages.RevocationStart(certificate_id, context.actor.login, reason, comment),
+            id=naming.revocation_workflow(certificate_id),
+            task_queue=naming.MANAGER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Revocation of certificate {certificate_id}",
+        )
+        return await asyncio.wait_for(handle.result(), _CA_ANSWERS_WITHIN.total_seconds())
+    except TimeoutError:
+        return RevocationResult(
+            certificate_id,
+            False,
+            f"Certificate {certificate_id} is not revoked yet: the CA or the manager has not answered; it is tried on.",
+        )
+    except WorkflowFailureError as error:
+        raise Conflict(_told(error)) from error
+    except RPCError as error:
+        raise Unavailable(f"Temporal does not answer ({error.message}).") from error
+
+
+async def set_auto_renew(context: Context, certificate_id: int, on: bool) -> None:
+    """Switch automatic renewal on or off. Raises `NotFound`, `NotPermitted`, `Unavailable` (kept, but the renewal was
+    not told: it looks again by itself within a month)."""
+    with context.database.read() as session:
+        scope = _scope_of(_visible(context, session, certificate_id))
+    with context.acting("certificate.auto_renew", "certificate", certificate_id, scope) as session:
+        certificate = _visible(context, session, certificate_id)
+        context.require(Privilege.RENEW, scope, f"change the renewal of certificate {certificate_id}")
+        if certificate.auto_renew == on:
+            return
+        certificate.auto_renew = on
+        session.add(certificate)
+        told = f"Automatic renewal of certificate {certificate_id} was switched {'on' if on else 'off'}."
+        context.tell(session, "certificate.auto_renew", "certificate", told, object_id=certificate_id, scope=scope)
+        watched = certificate.status == CertificateStatus.ISSUED and certificate.active
+    if watched:
+        await _look_again(await context.temporal(), certificate_id)
+
+
+async def _look_again(client: Client, certificate_id: int) -> None:
+    try:
+        await client.start_workflow(
+            CertificateRenewalWorkflow.run,
+            messages.RenewalStart(certificate_id),
+            id=naming.renewal_workflow(certificate_id),
+            task_queue=naming.MANAGER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            start_signal="look_again",
+            static_summary=f"Renewal of certificate {certificate_id}",
+        )
+    except RPCError as error:
+        raise Unavailable(
+            f"The change is kept, but the renewal of certificate {certificate_id} was not told ({error.message})."
+        ) from error
+
+
+def _told(error: WorkflowUpdateFailedError | WorkflowFailureError) -> str:
+    cause = error.cause
+    return cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+
+
+def _unrenewable(certificate: Certificate) -> str | None:
+    if certificate.status in (CertificateStatus.ISSUED, CertificateStatus.EXPIRED):
+        return None
+    return f"Certificate {certificate.id} can't be renewed: it is {certificate.status}."
+
+
+def _visible(context: Context, session: Session, certificate_id: int) -> Certificate:
+    certificate = session.get(Certificate, certificate_id)
+    if certificate is None or not context.actor.sees(_scope_of(certificate)):
+        raise NotFound(f"There is no certificate {certificate_id}: `certgate certificate list` shows what there is.")
+    return certificate
+
+
+def _scope_of(certificate: Certificate) -> Scope:
+    return Scope(certificate.organization_id, certificate.department_id)
+
+
+def _conditions(context: Context, wanted: Filter) -> list[sqlalchemy.ColumnElement[bool]]:
+    conditions = [lookup.seen_by(context.actor, Certificate.organization_id, Certificate.department_id)]
+    if wanted.search:
+        like = f"%{wanted.search.strip().lower()}%"
+        conditions.append(
+            func.lower(Certificate.common_name).like(like)
+            | col(Certificate.serial_number).like(like)
+            | col(Certificate.fingerprint).like(like.replace(":", ""))
+        )
+    if wanted.statuses:
+        conditions.append(col(Certificate.status).in_(wanted.statuses))
+    if wanted.expiring_within_days is not None:
+        conditions.append(col(Certificate.not_after) <= context.clock() + timedelta(days=wanted.expiring_within_days))
+        if not wanted.statuses:
+            conditions.append(col(Certificate.status) == CertificateStatus.ISSUED)
+    if wanted.gateway:
+        conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
+    if wanted.organization:
+        conditions.append(col(Organization.name) == wanted.organization)
+    return conditions
+
+
+_COLUMNS: tuple[Any, ...] = (
+    Certificate,
+    CertificateRequest,
+    Organization.name,
+    Department.name,
+    Gateway.name,
+    Endpoint.name,
+)
+
+
+def _joined(statement: Any) -> Any:
+    return (
+        statement.select_from(Certificate)
+        .join(CertificateRequest, col(CertificateRequest.id) == col(Certificate.request_id))
+        .join(Organization, col(Organization.id) == col(Certificate.organization_id))
+        .outerjoin(Department, col(Department.id) == col(Certificate.department_id))
+        .join(Gateway, col(Gateway.id) == col(CertificateRequest.gateway_id))
+        .outerjoin(Endpoint, col(Endpoint.id) == col(CertificateRequest.endpoint_id))
+    )
+
+
+def _row(
+    certificate: Certificate,
+    request: CertificateRequest,
+    organization: str,
+    department: str | None,
+    gateway: str,
+    endpoint: str | None,
+) -> CertificateRow:
+    return CertificateRow(
+        id=identity(certificate),
+        common_name=certificate.common_name,
+        organization=organization,
+        department=department,
+        gateway=gateway,
+        endpoint=endpoint,
+        binding=request.binding,
+        status=certificate.status,
+        active=certificate.active,
+        fingerprint=certificate.fingerprint,
+        serial_number=certificate.serial_number,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        renew_at=certificate.renew_at,
+        renewal_note=certificate.renewal_note,
+        auto_renew=certificate.auto_renew,
+        request_id=certificate.request_id,
+    )
+
+
+def _installation(row: Installation, endpoint: str) -> InstallationView:
+    return InstallationView(
+        endpoint=endpoint,
+        binding=row.binding,
+        state=row.state,
+        attempts=row.attempts,
+        verification=row.verification,
+        served_before=row.served_before,
+        served_after=row.served_after,
+        message=row.message,
+        updated_at=row.updated_at,
+        steps=list(row.steps),
+    )

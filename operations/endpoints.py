@@ -1,0 +1,325 @@
+"""Endpoints: what serves certificates at a gateway, and which bindings were discovered there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, get_origin
+
+from pydantic import BaseModel
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+from temporalio.client import WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+from connectors import registry
+from connectors.errors import Permanent
+from model import messages, naming
+from model.errors import Conflict, InvalidInput, Unavailable
+from model.rules import windows
+from model.states import EndpointStatus, InstallMode
+from model.tables import Certificate, CertificateRequest, Endpoint, EndpointBinding, Gateway, Installation
+from operations import lookup
+from operations.context import Context
+from operations.gateways import require_custody
+from operations.lookup import identity
+from operations.organizations import checked_name, refuse_if_used
+from workflows.gateways import EndpointDiscoveryWorkflow
+
+_LONGEST_NAME = 512
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """A line of the list of endpoints. `window` is for people: cron, zone and length; None: at any time."""
+
+    id: int
+    gateway: str
+    name: str
+    type: str
+    connection: str
+    settings: dict[str, Any]
+    install_mode: InstallMode
+    window: str | None
+    status: EndpointStatus
+    last_error: str | None
+    discovered_at: datetime | None
+    bindings: int
+
+
+@dataclass(frozen=True)
+class BindingRow:
+    """A place of an endpoint that serves a certificate, as it was last discovered."""
+
+    binding: str
+    names: list[str]
+    listeners: list[str]
+    certificate_path: str | None
+    shared_with: list[str]
+    obstacle: str | None
+    served_fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class NewEndpoint:
+    """What an endpoint is made of. Settings are the connector's own, as words: lists and numbers as JSON."""
+
+    gateway: str
+    name: str
+    type: str
+    connection: str = "local"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    connection_settings: Mapping[str, str] = field(default_factory=dict)
+    install: InstallMode = InstallMode.AUTO
+    window_cron: str | None = None
+    window_zone: str = "UTC"
+    window_minutes: int = 60
+
+
+def types() -> dict[str, str]:
+    """The endpoint types that are installed here: name and title."""
+    return {name: kind.title for name, kind in registry.installed("endpoints").items()}
+
+
+def listing(context: Context, gateway: str | None = None) -> list[EndpointRow]:
+    """The endpoints of the gateways that the actor may see, or of one of them. Raises `NotFound`."""
+    with context.database.read() as session:
+        conditions = [lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith("#")]
+        if gateway is not None:
+            conditions.append(col(Gateway.id) == identity(lookup.gateway(session, context.actor, gateway)))
+        statement = (
+            select(Endpoint, Gateway.name)
+            .join(Gateway, col(Gateway.id) == col(Endpoint.gateway_id))
+            .where(*conditions)
+            .order_by(col(Gateway.name_key), col(Endpoint.name))
+        )
+        counted = select(EndpointBinding.endpoint_id, func.count()).group_by(col(EndpointBinding.endpoint_id))
+        counts: dict[int, int] = dict(session.exec(counted).all())
+        return [_row(row, name, counts.get(identity(row), 0)) for row, name in session.exec(statement).all()]
+
+
+def show(context: Context, gateway: str, name: str) -> EndpointRow:
+    """One endpoint. Raises `NotFound`."""
+    with context.database.read() as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        row = lookup.endpoint(session, owner, name)
+        return _row(row, owner.name, len(_bindings(session, identity(row))))
+
+
+def bindings(context: Context, gateway: str, endpoint: str) -> list[BindingRow]:
+    """What an endpoint serves, as last discovered. Raises `NotFound`."""
+    with context.database.read() as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        return _bindings(session, identity(lookup.endpoint(session, owner, endpoint)))
+
+
+def add(context: Context, new: NewEndpoint) -> EndpointRow:
+    """Add an endpoint; nothing is looked at yet. Raises `InvalidInput`, `NotFound`, `Conflict`, `NotPermitted`."""
+    with context.acting("endpoint.added", "endpoint") as session:
+        owner = lookup.gateway(session, context.actor, new.gateway)
+        require_custody(context, session, owner, f"add endpoints to gateway {owner.name}")
+        name = checked_name(new.name, "An endpoint's name", _LONGEST_NAME)
+        _refuse_twin(session, owner, name)
+        row = Endpoint(
+            gateway_id=identity(owner),
+            name=name,
+            type=new.type,
+            connection=new.connection,
+            settings=checked_settings("endpoints", new.type, new.settings),
+            connection_settings=checked_settings("hosts", new.connection, new.connection_settings),
+            install_mode=new.install,
+        )
+        _set_window(row, new.window_cron, new.window_zone, new.window_minutes)
+        session.add(row)
+        session.flush()
+        told = f"Endpoint {name} ({new.type}) was added to gateway {owner.name}."
+        context.tell(session, "endpoint.added", "endpoint", told, object_id=row.id, gateway_id=owner.id)
+        return _row(row, owner.name, 0)
+
+
+@dataclass(frozen=True)
+class EndpointChange:
+    """What is to be changed; None leaves it. `window_cron` empty takes the window away; `settings` are laid over those
+    that are set, and an empty word takes a setting back to its default."""
+
+    name: str | None = None
+    settings: Mapping[str, str] | None = None
+    connection: str | None = None
+    connection_settings: Mapping[str, str] | None = None
+    install: InstallMode | None = None
+    window_cron: str | None = None
+    window_zone: str | None = None
+    window_minutes: int | None = None
+
+
+def edit(context: Context, gateway: str, name: str, change: EndpointChange) -> EndpointRow:
+    """Change an endpoint. Raises `InvalidInput`, `NotFound`, `Conflict`, `NotPermitted`."""
+    with context.acting("endpoint.edited", "endpoint") as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        row = lookup.endpoint(session, owner, name)
+        require_custody(context, session, owner, f"edit endpoints of gateway {owner.name}")
+        if change.name is not None and (wanted := checked_name(change.name, "An endpoint's name", 512)) != row.name:
+            _refuse_twin(session, owner, wanted)
+            row.name = wanted
+        if change.settings is not None:
+            row.settings = checked_settings("endpoints", row.type, change.settings, row.settings)
+        if change.connection is not None and change.connection != row.connection:
+            row.connection, row.connection_settings = change.connection, {}
+        given = change.connection_settings
+        if given is not None or change.connection is not None:
+            row.connection_settings = checked_settings("hosts", row.connection, given or {}, row.connection_settings)
+        row.install_mode = change.install or row.install_mode
+        cron = row.window_cron if change.window_cron is None else change.window_cron
+        _set_window(row, cron, change.window_zone or row.window_zone, change.window_minutes or row.window_minutes)
+        session.add(row)
+        told = f"Endpoint {name} of gateway {owner.name} was edited."
+        context.tell(session, "endpoint.edited", "endpoint", told, object_id=row.id, gateway_id=owner.id)
+        return _row(row, owner.name, len(_bindings(session, identity(row))))
+
+
+def remove(context: Context, gateway: str, name: str) -> None:
+    """Remove an endpoint. Raises `Conflict` while open requests or active installations use it, `NotFound`,
+    `NotPermitted`. Requests that have ended stay, without it."""
+    with context.acting("endpoint.removed", "endpoint") as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        row = lookup.endpoint(session, owner, name)
+        require_custody(context, session, owner, f"remove endpoints of gateway {owner.name}")
+        number = identity(row)
+        requests = session.exec(select(CertificateRequest).where(CertificateRequest.endpoint_id == number)).all()
+        installations = session.exec(
+            select(Installation, Certificate.active)
+            .join(Certificate, col(Certificate.id) == col(Installation.certificate_id))
+            .where(Installation.endpoint_id == number)
+        ).all()
+        refuse_if_used(
+            f"Endpoint {name} of gateway {owner.name}",
+            {
+                "open request": sum(not request.closed for request in requests),
+                "active installation": sum(active for _, active in installations),
+            },
+        )
+        for request in requests:
+            request.endpoint_id = None
+            session.add(request)
+        for installation, _ in installations:
+            session.delete(installation)
+        for binding in session.exec(select(EndpointBinding).where(EndpointBinding.endpoint_id == number)).all():
+            session.delete(binding)
+        session.flush()
+        session.delete(row)
+        told = f"Endpoint {name} of gateway {owner.name} was removed."
+        context.tell(session, "endpoint.removed", "endpoint", told, object_id=number, gateway_id=owner.id)
+
+
+async def discover(context: Context, gateway: str, endpoint: str) -> list[BindingRow]:
+    """Have the gateway look at an endpoint now. Raises `Conflict` with what the endpoint said, `Unavailable` when the
+    gateway or Temporal does not answer, `NotFound`, `NotPermitted`."""
+    with context.acting("endpoint.discovered", "endpoint") as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        number = identity(lookup.endpoint(session, owner, endpoint))
+        require_custody(context, session, owner, f"look at endpoints of gateway {owner.name}")
+    client = await context.temporal()
+    try:
+        found: messages.Discovery = await client.execute_workflow(
+            EndpointDiscoveryWorkflow.run,
+            messages.DiscoveryStart(number, context.actor.described),
+            id=f"discovery-{number}",
+            task_queue=naming.MANAGER_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Discovery of {endpoint}",
+        )
+    except WorkflowFailureError as error:
+        cause = error.cause
+        raise Unavailable(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+    except RPCError as error:
+        raise Unavailable(f"Temporal does not answer ({error.message}).") from error
+    if found.problem is not None:
+        raise Conflict(found.problem)
+    return bindings(context, gateway, endpoint)
+
+
+def checked_settings(
+    kind: registry.Kind, type_name: str, given: Mapping[str, str], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings given as words, checked by the connector's own model and kept as what was set. Raises `InvalidInput`.
+
+    A word for a field that is no text is read as JSON: ``command=["sudo","-n","nginx"]``, ``port=8443``.
+    """
+    try:
+        connector = registry.find(kind, type_name)
+        values = dict(before or {})
+        for key, word in given.items():
+            if word == "" and before is not None:
+                values.pop(key, None)
+            else:
+                values[key] = _value(connector.settings, key, word)
+        settings: BaseModel = connector.configure(values)
+        return settings.model_dump(mode="json", include=set(values))
+    except Permanent as error:
+        raise InvalidInput(error.message) from None
+
+
+def _value(model: type[BaseModel], key: str, word: str) -> Any:
+    known = model.model_fields.get(key)
+    text = known is None or known.annotation is str or _is_optional_text(known.annotation)
+    if text and not (known is not None and get_origin(known.annotation) in (list, dict)):
+        return word
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+def _is_optional_text(annotation: Any) -> bool:
+    return str in getattr(annotation, "__args__", ()) and get_origin(annotation) not in (list, dict)
+
+
+def _set_window(row: Endpoint, cron: str | None, zone: str, minutes: int) -> None:
+    if cron:
+        windows.check(windows.Window(cron, zone, minutes))
+    row.window_cron, row.window_zone, row.window_minutes = cron or None, zone, minutes
+
+
+def _refuse_twin(session: Session, owner: Gateway, name: str) -> None:
+    statement = select(Endpoint.id).where(Endpoint.gateway_id == owner.id, Endpoint.name == name)
+    if session.exec(statement).first() is not None:
+        raise Conflict(f"Gateway {owner.name} has an endpoint {name!r} already.")
+
+
+def _bindings(session: Session, endpoint_id: int) -> list[BindingRow]:
+    statement = select(EndpointBinding).where(EndpointBinding.endpoint_id == endpoint_id)
+    rows: Sequence[EndpointBinding] = session.exec(statement.order_by(col(EndpointBinding.binding))).all()
+    return [
+        BindingRow(
+            binding=row.binding,
+            names=list(row.names),
+            listeners=list(row.listeners),
+            certificate_path=row.certificate_path,
+            shared_with=list(row.shared_with),
+            obstacle=row.obstacle,
+            served_fingerprint=row.served_fingerprint,
+        )
+        for row in rows
+    ]
+
+
+def _row(row: Endpoint, gateway: str, count: int) -> EndpointRow:
+    window = f"{row.window_cron} ({row.window_zone}, {row.window_minutes} min)" if row.window_cron else None
+    return EndpointRow(
+        id=identity(row),
+        gateway=gateway,
+        name=row.name,
+        type=row.type,
+        connection=row.connection,
+        settings=dict(row.settings),
+        install_mode=row.install_mode,
+        window=window,
+        status=row.status,
+        last_error=row.last_error,
+        discovered_at=row.discovered_at,
+        bindings=count,
+    )
