@@ -141,11 +141,17 @@ class DisposableNginx:
                 stderr=log,
                 cwd=self.folder,
             )
+        try:
+            self._await_readiness(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_readiness(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 words = self.error_log.read_text(errors="replace")[-500:] if self.error_log.exists() else ""
-                self.stop()
                 raise Unavailable(f"nginx did not start on port {self.port}: {words.strip() or 'it gave no reason'}")
             time.sleep(0.005)
 
