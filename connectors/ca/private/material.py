@@ -78,7 +78,9 @@ def _make_root(folder: PrivateFolder, settings: Settings, now: datetime) -> cryp
     builder = builder.issuer_name(_name(settings, "Root CA", key.public_key())).add_extension(
         crypto.BasicConstraints(ca=True, path_length=None), critical=True
     )
-    root = builder.add_extension(_usage(signs_answers=False), critical=True).sign(key, hashes.SHA384())
+    builder = builder.add_extension(_usage(signs_answers=False), critical=True)
+    identifier = crypto.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    root = builder.add_extension(identifier, critical=False).sign(key, hashes.SHA384())
     folder.write("root.pem", x509.to_pem(root).encode("ascii"))
     return root
 
