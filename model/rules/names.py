@@ -164,9 +164,8 @@ def _label(label: str, given: str) -> str:
                 )
             if lowered[2:4] != "--":
                 return lowered
-            unicode_label = idna.ulabel(
-                lowered
-            )  # "xn--" must decode; other "??--" labels are reserved (RFC 5890 2.3.1)
+            # "xn--" has to decode; other labels with "--" there are reserved (RFC 5890 section 2.3.1).
+            unicode_label = idna.ulabel(lowered)
         else:
             unicode_label = unicodedata.normalize("NFC", label.lower())
         encoded = idna.alabel(unicode_label).decode("ascii")

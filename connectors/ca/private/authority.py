@@ -106,6 +106,13 @@ class PrivateAuthority:
         found, ledger = await asyncio.to_thread(self._open)
         return await asyncio.to_thread(revocation.answer, found, request_der, ledger.by_serial, self._clock())
 
+    def close(self) -> None:
+        """Give the files back; the next verb opens them again."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+
     def _open(self) -> tuple[material.Material, Ledger]:
         with self._opening:
             if self._opened is None:

@@ -113,7 +113,7 @@ class Ledger:
             self._connection = sqlite3.connect(
                 self._path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self.close = weakref.finalize(self, self._connection.close)
+            self._closing = weakref.finalize(self, self._connection.close)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -124,6 +124,11 @@ class Ledger:
                 raise Permanent(
                     f"The CA's orders {self._path} were written by another version of certgate ({version})."
                 )
+
+    def close(self) -> None:
+        """Give the file back; also done when the ledger is no longer referred to. Not to be used after."""
+        with self._busy:
+            self._closing()
 
     @contextmanager
     def changing(self) -> Iterator[None]:

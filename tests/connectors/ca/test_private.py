@@ -341,7 +341,7 @@ async def test_damage_is_told_and_nothing_is_replaced(
 ) -> None:
     ca = open_ca(tmp_path)
     await ca.submit(order())
-    del ca
+    ca.close()
     path = tmp_path / "ca" / name
     if content is None:
         path.unlink()
