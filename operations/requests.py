@@ -81,6 +81,16 @@ class CertificateView:
 
 
 @dataclass(frozen=True)
+class SigningRequestView:
+    """A certificate signing request, for people."""
+
+    subject: str
+    names: list[str]
+    key: str
+    public_key_sha256: str
+
+
+@dataclass(frozen=True)
 class RequestDetail:
     """Everything about a request."""
 
@@ -303,6 +313,18 @@ def describe_certificate(pem: str) -> CertificateView:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         pem=pem,
+    )
+
+
+def describe_signing_request(pem: str) -> SigningRequestView:
+    """A certificate signing request for people. Raises `InvalidInput` when it can't be read."""
+    request = x509.load_csr(pem)
+    algorithm = x509.key_algorithm(request.public_key())
+    return SigningRequestView(
+        subject=x509.distinguished_name(request.subject),
+        names=x509.subject_names(request),
+        key=str(algorithm) if algorithm else "other",
+        public_key_sha256=x509.public_key_sha256(request),
     )
 
 
