@@ -1,0 +1,284 @@
+"""Certificate authorities: which there are, whether they answer, and the orders of a private one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from connectors import registry
+from connectors.ca.contract import Health
+from connectors.errors import ConnectorError, Permanent
+from connectors.registry import Surroundings
+from model.errors import Conflict, InvalidInput, Unavailable
+from model.tables import CertificateAuthority, CertificateProfile, CertificateRequest
+from operations import lookup
+from operations.bootstrap import trust_anchors
+from operations.context import Context
+from operations.endpoints import checked_settings
+from operations.lookup import identity
+from operations.organizations import checked_name, refuse_if_used
+from operations.trust import keep
+
+ReachedFrom = Literal["manager", "gateway"]
+
+
+@dataclass(frozen=True)
+class AuthorityRow:
+    """A line of the list. Settings are told to MRAOs only; they hold references to credentials, never these."""
+
+    id: int
+    name: str
+    type: str
+    reached_from: str
+    is_private: bool
+    active: bool
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewAuthority:
+    """What a CA is made of. Settings are the connector's own, as words: lists and numbers as JSON."""
+
+    name: str
+    type: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    reached_from: ReachedFrom = "manager"
+    is_private: bool = True
+
+
+@dataclass(frozen=True)
+class OrderRow:
+    """An order at a private CA. `ready` None: it waits for the owner of the CA."""
+
+    number: str
+    state: str
+    common_name: str
+    names: list[str]
+    created: datetime
+    ready: datetime | None
+    serial_number: str | None
+    reason: str | None
+
+
+@runtime_checkable
+class ReleasesOrders(Protocol):
+    """A CA whose owner we are: orders can be looked at, released and rejected."""
+
+    async def orders(self) -> Sequence[Any]:
+        """All orders, by number."""
+        ...
+
+    async def release(self, order_number: str) -> None:
+        """Let a pending order be issued."""
+        ...
+
+    async def reject(self, order_number: str, reason: str) -> None:
+        """Refuse a pending order."""
+        ...
+
+
+def types() -> dict[str, str]:
+    """The CA types that are installed here: name and title."""
+    return {name: kind.title for name, kind in registry.installed("cas").items()}
+
+
+def listing(context: Context) -> list[AuthorityRow]:
+    """All CAs, by name; everybody who may ask for certificates has to know them."""
+    with context.database.read() as session:
+        rows = session.exec(select(CertificateAuthority).order_by(col(CertificateAuthority.name))).all()
+        return [_row(context, row) for row in rows]
+
+
+def show(context: Context, name: str) -> AuthorityRow:
+    """One CA. Raises `NotFound`."""
+    with context.database.read() as session:
+        return _row(context, lookup.authority(session, name))
+
+
+async def add(context: Context, new: NewAuthority, surroundings: Surroundings) -> AuthorityRow:
+    """Add a CA; the roots of a private one that can show them are trusted from then on.
+
+    Raises `InvalidInput`, `Conflict` (name), `Unavailable` (its roots can't be fetched), `NotPermitted`.
+    """
+    with context.acting("ca.added", "ca") as session:
+        context.require_owner("add CAs")
+        row = _new(session, new)
+    anchors = []
+    if new.is_private and new.reached_from == "manager":
+        async with _told():
+            anchors = await trust_anchors(row, surroundings)
+    with context.acting("ca.added", "ca") as session:
+        _refuse_twin(session, row.name)
+        session.add(row)
+        session.flush()
+        context.tell(session, "ca.added", "ca", f"CA {row.name} ({row.type}) was added.", object_id=row.id)
+        keep(context, session, anchors)
+        return _row(context, row)
+
+
+def edit(
+    context: Context,
+    name: str,
+    *,
+    settings: Mapping[str, str] | None = None,
+    reached_from: ReachedFrom | None = None,
+    active: bool | None = None,
+) -> AuthorityRow:
+    """Change a CA: `settings` are laid over those that are set, an empty word takes one back to its default. Raises
+    `NotFound`, `InvalidInput`, `NotPermitted`."""
+    with context.acting("ca.edited", "ca") as session:
+        context.require_owner("edit CAs")
+        row = lookup.authority(session, name)
+        if settings is not None:
+            row.settings = checked_settings("cas", row.type, settings, row.settings)
+        row.reached_from = reached_from or row.reached_from
+        changed = active is not None and active != row.active
+        if active is not None:
+            row.active = active
+        session.add(row)
+        told = f"CA {name} was {'switched ' + ('on' if row.active else 'off') if changed else 'edited'}."
+        context.tell(session, "ca.edited", "ca", told, object_id=row.id)
+        return _row(context, row)
+
+
+def remove(context: Context, name: str) -> None:
+    """Remove a CA that no profile and no request names; else switch it off. Raises `NotFound`, `Conflict`,
+    `NotPermitted`."""
+    with context.acting("ca.removed", "ca") as session:
+        context.require_owner("remove CAs")
+        row = lookup.authority(session, name)
+        number = identity(row)
+        profiles = select(func.count()).where(CertificateProfile.authority_id == number)
+        requests = select(func.count()).where(CertificateRequest.authority_id == number)
+        uses = {"certificate profile": session.exec(profiles).one(), "request": session.exec(requests).one()}
+        refuse_if_used(f"CA {name}", uses)
+        session.delete(row)
+        context.tell(session, "ca.removed", "ca", f"CA {name} was removed.", object_id=number)
+
+
+async def check(context: Context, name: str, surroundings: Surroundings) -> Health:
+    """Ask the CA, without buying anything, whether it can be used. Raises `NotFound`, `Unavailable` (only gateways
+    reach it), `NotPermitted`."""
+    row = _owned(context, name, "ca.checked", "check CAs")
+    return await health_of(row, surroundings)
+
+
+async def health_of(row: CertificateAuthority, surroundings: Surroundings) -> Health:
+    """What a CA answers; a connector that fails is not usable. Raises `Unavailable` where only gateways reach it."""
+    if row.reached_from != "manager":
+        raise Unavailable(
+            f"CA {row.name} is reached from gateways only; a request that uses it shows whether it works."
+        )
+    try:
+        kind = registry.find("cas", row.type)
+        health: Health = await kind.open(kind.configure(row.settings), surroundings).check()
+        return health
+    except ConnectorError as error:
+        return Health(False, error.message)
+
+
+async def orders(context: Context, name: str, surroundings: Surroundings) -> list[OrderRow]:
+    """The orders of a private CA, by number. Raises `NotFound`, `InvalidInput` (not such a CA), `NotPermitted`."""
+    owned = _releasing(_owned(context, name, "ca.orders", "look at the orders of CAs"), surroundings)
+    async with _told():
+        return [
+            OrderRow(
+                number=order.number,
+                state=str(order.state),
+                common_name=order.accepted.common_name,
+                names=list(order.accepted.names),
+                created=order.created,
+                ready=order.ready,
+                serial_number=order.serial_number,
+                reason=order.reason,
+            )
+            for order in await owned.orders()
+        ]
+
+
+async def release(context: Context, name: str, order_number: str, surroundings: Surroundings) -> None:
+    """Let a private CA issue a pending order. Raises `NotFound`, `InvalidInput`, `Conflict` (not pending),
+    `NotPermitted`."""
+    row = _owned(context, name, "ca.order_released", "release orders")
+    async with _told(Conflict):
+        await _releasing(row, surroundings).release(order_number)
+    with context.acting("ca.order_released", "ca") as session:
+        told = f"Order {order_number} of CA {name} was released."
+        context.tell(session, "ca.order_released", "ca", told, object_id=row.id)
+
+
+async def reject(context: Context, name: str, order_number: str, reason: str, surroundings: Surroundings) -> None:
+    """Refuse a pending order of a private CA. Raises as `release`, and `InvalidInput` without a reason."""
+    if not reason.strip():
+        raise InvalidInput("An order is rejected with a reason.")
+    row = _owned(context, name, "ca.order_rejected", "reject orders")
+    async with _told(Conflict):
+        await _releasing(row, surroundings).reject(order_number, reason)
+    with context.acting("ca.order_rejected", "ca") as session:
+        told = f"Order {order_number} of CA {name} was rejected: {reason.strip()[:500]}"
+        context.tell(session, "ca.order_rejected", "ca", told, object_id=row.id)
+
+
+@asynccontextmanager
+async def _told(permanent: type[Conflict] | type[InvalidInput] = InvalidInput) -> AsyncIterator[None]:
+    """A connector's errors as ours."""
+    try:
+        yield
+    except Permanent as error:
+        raise permanent(error.message) from error
+    except ConnectorError as error:
+        raise Unavailable(error.message) from error
+
+
+def _owned(context: Context, name: str, action: str, doing: str) -> CertificateAuthority:
+    if not context.actor.owns_everything:
+        with context.acting(action, "ca"):
+            context.require_owner(doing)
+    with context.database.read() as session:
+        return lookup.authority(session, name)
+
+
+def _releasing(row: CertificateAuthority, surroundings: Surroundings) -> ReleasesOrders:
+    try:
+        kind = registry.find("cas", row.type)
+        opened = kind.open(kind.configure(row.settings), surroundings)
+    except Permanent as error:
+        raise InvalidInput(error.message) from None
+    if not isinstance(opened, ReleasesOrders):
+        raise InvalidInput(f"CA {row.name} is of type {row.type}: its orders are decided there, not here.")
+    return opened
+
+
+def _new(session: Session, new: NewAuthority) -> CertificateAuthority:
+    name = checked_name(new.name, "A CA's name")
+    _refuse_twin(session, name)
+    return CertificateAuthority(
+        name=name,
+        type=new.type,
+        settings=checked_settings("cas", new.type, new.settings),
+        reached_from=new.reached_from,
+        is_private=new.is_private,
+    )
+
+
+def _refuse_twin(session: Session, name: str) -> None:
+    if session.exec(select(CertificateAuthority.id).where(CertificateAuthority.name == name)).first() is not None:
+        raise Conflict(f"There is a CA {name!r} already.")
+
+
+def _row(context: Context, row: CertificateAuthority) -> AuthorityRow:
+    return AuthorityRow(
+        id=identity(row),
+        name=row.name,
+        type=row.type,
+        reached_from=row.reached_from,
+        is_private=row.is_private,
+        active=row.active,
+        settings=dict(row.settings) if context.actor.owns_everything else {},
+    )
