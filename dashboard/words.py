@@ -1,0 +1,119 @@
+"""The words and colours that states are shown with, and how times and lengths read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Literal
+
+from model.keys import KeyAlgorithm
+from model.states import CertificateStatus, InstallMode, InstallState
+
+Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A state for people: its words, its colour, a Material icon, and what it means in one sentence."""
+
+    words: str
+    colour: Colour
+    icon: str
+    meaning: str
+
+
+STATUS: dict[CertificateStatus, Look] = {
+    CertificateStatus.REQUESTED: Look("Requested", "orange", "hourglass_top", "It awaits approval."),
+    CertificateStatus.APPROVED: Look("Approved", "blue", "thumb_up", "It is approved and goes to the CA."),
+    CertificateStatus.DECLINED: Look("Declined", "red", "thumb_down", "An approver declined it."),
+    CertificateStatus.APPLIED: Look("Applied", "blue", "outgoing_mail", "The CA has the order."),
+    CertificateStatus.ISSUED: Look("Issued", "green", "verified", "The CA issued the certificate."),
+    CertificateStatus.REJECTED: Look("Rejected", "red", "block", "The CA rejected the order."),
+    CertificateStatus.REVOKED: Look("Revoked", "red", "gpp_bad", "The certificate was revoked."),
+    CertificateStatus.EXPIRED: Look("Expired", "gray", "event_busy", "The certificate has expired."),
+    CertificateStatus.REPLACED: Look("Replaced", "gray", "published_with_changes", "A newer certificate replaced it."),
+    CertificateStatus.INVALID: Look("Invalid", "red", "error", "certgate refused it; the reason is told."),
+    CertificateStatus.CANCELED: Look("Canceled", "gray", "cancel", "It was canceled."),
+}
+
+INSTALL: dict[InstallState, Look] = {
+    InstallState.NOT_CONFIGURED: Look("Nothing to install", "gray", "remove", "No endpoint was named."),
+    InstallState.NOT_STARTED: Look("Not started", "gray", "schedule", "The gateway has not begun."),
+    InstallState.KEY_PROCESSING: Look("Making the key", "blue", "key", "The gateway makes key and CSR."),
+    InstallState.KEY_READY: Look("Key ready", "blue", "key", "Key and CSR are made."),
+    InstallState.CERT_PROCESSING: Look("Awaiting certificate", "blue", "pending", "The CA works on it."),
+    InstallState.READY_FOR_INSTALL: Look(
+        "Ready to install", "violet", "download_done", "It awaits the word to install."
+    ),
+    InstallState.SCHEDULED: Look("Scheduled", "violet", "event", "It awaits its maintenance window."),
+    InstallState.INSTALLING: Look("Installing", "blue", "build", "The gateway installs it."),
+    InstallState.ACTION_REQUIRED: Look(
+        "Action required", "orange", "priority_high", "A person must do something first."
+    ),
+    InstallState.COMPLETED: Look("Installed", "green", "check_circle", "The endpoint serves it."),
+    InstallState.ROLLED_BACK: Look("Rolled back", "red", "undo", "The certificate from before is served again."),
+    InstallState.FAILED: Look("Failed", "red", "error", "The last step failed; the reason is told."),
+}
+
+KEYS: dict[KeyAlgorithm, str] = {
+    KeyAlgorithm.EC_P256: "EC P-256",
+    KeyAlgorithm.EC_P384: "EC P-384",
+    KeyAlgorithm.RSA_2048: "RSA 2048",
+    KeyAlgorithm.RSA_3072: "RSA 3072",
+    KeyAlgorithm.RSA_4096: "RSA 4096",
+    KeyAlgorithm.ED25519: "Ed25519",
+}
+
+INSTALL_MODES: dict[InstallMode, str] = {
+    InstallMode.AUTO: "At once, or in the maintenance window",
+    InstallMode.MANUAL: "On an administrator's word",
+}
+
+
+def key(name: str) -> str:
+    """A key algorithm for people; an unknown one as it stands."""
+    try:
+        return KEYS[KeyAlgorithm(name)]
+    except ValueError:
+        return name
+
+
+def when(moment: datetime | None, zone: tzinfo) -> str:
+    """A time as people in `zone` read it, to the minute and with the zone; a dash for none."""
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z") if moment else "–"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long ago, or in how long, roughly; an exact time belongs beside it."""
+    seconds = int((now - moment).total_seconds())
+    if abs(seconds) < 60:
+        return "just now" if seconds >= 0 else "in a moment"
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        count = abs(seconds) // length
+        if count:
+            span = f"{count} {unit}{'s' if count > 1 else ''}"
+            return f"{span} ago" if seconds > 0 else f"in {span}"
+    return "just now"
+
+
+def lifetime(seconds: int) -> str:
+    """A validity for people: days where it is whole days."""
+    days, rest = divmod(seconds, 86_400)
+    if days and not rest:
+        return f"{days} day{'s' if days > 1 else ''}"
+    hours = round(seconds / 3600)
+    return f"{hours} hour{'s' if hours != 1 else ''}"
+
+
+def grouped(hexadecimal: str) -> str:
+    """A fingerprint or serial number in pairs, easier to compare by eye."""
+    hexadecimal = hexadecimal.zfill(len(hexadecimal) + len(hexadecimal) % 2)
+    return ":".join(hexadecimal[i : i + 2] for i in range(0, len(hexadecimal), 2)).upper()
+
+
+def enumerated(things: Sequence[str], most: int = 5) -> str:
+    """A list in a sentence; a long one is cut with the count of the rest."""
+    if len(things) <= most:
+        return ", ".join(things)
+    return f"{', '.join(things[:most])} and {len(things) - most} more"
