@@ -110,7 +110,7 @@ class Issuance(Records):
             session.add(request)
             assert endpoint is not None
             message = f"The maintenance window of {endpoint.name} opens on {start:%Y-%m-%d %H:%M} UTC." if waits else ""
-            return InstallPlan(start, message)
+            return InstallPlan(start if waits else None, message)
 
     @activity.defn(name="records.record_install")
     def record_install(self, done: RecordInstall) -> Recorded:

@@ -310,9 +310,9 @@ class PlanInstall:
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """`start_at` is now or earlier when it may start at once. `message` says why it waits."""
+    """`wait_until` is None when it may start now (by the clock of the manager, not of the engine), else why it waits."""
 
-    start_at: datetime
+    wait_until: datetime | None
     message: str
 
 

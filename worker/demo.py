@@ -18,8 +18,6 @@ from pathlib import Path
 
 from sqlmodel import select
 
-from connectors.endpoints import handshake
-from connectors.endpoints.contract import Listener, Probe
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model.database import Database
@@ -31,7 +29,7 @@ from operations.context import Context, now
 from operations.lookup import identity as identity_of
 from worker import gateway_home, readiness, settings
 from worker.door import Door
-from worker.playground import DisposableNginx
+from worker.playground import DisposableNginx, served_by
 from worker.settings import Settings
 from worker.up import Addresses, up
 from worker.up import gateway_home as gateway_folder
@@ -151,15 +149,6 @@ async def _main_job(home: Settings, nginx: DisposableNginx, before: str, say: Ca
         )
     finally:
         door.close()
-
-
-async def served_by(nginx: DisposableNginx) -> str:
-    """The fingerprint that a handshake with the demo's nginx shows; raises `Unavailable` when it serves none."""
-    probe = Probe(Listener("127.0.0.1", nginx.port), nginx.sites[0].name)
-    shown = (await handshake.verify_all([probe], handshake.Expected(None)))[0]
-    if shown.fingerprint is None:
-        raise Unavailable(f"nginx serves no certificate: {shown.message}")
-    return shown.fingerprint
 
 
 def _home(folder: Path) -> Settings:

@@ -205,32 +205,37 @@ class RequestConversation:
         if not self._stuck:
             raise refusal(f"Nothing failed in request {self._id} that could be retried: it is {self._status}.")
 
+    # Signals take their word as optional: one that comes with nothing must not stop the workflow.
+
     @workflow.signal(name="approve")
-    async def approve_signal(self, word: m.AdministratorWord) -> None:
+    async def approve_signal(self, word: m.AdministratorWord | None = None) -> None:
         """As the update; the audit tells whether it counted."""
-        await self._hear(self._decide(word, Verdict.APPROVE))
+        if word is not None:
+            await self._hear(self._decide(word, Verdict.APPROVE))
 
     @workflow.signal(name="decline")
-    async def decline_signal(self, word: m.AdministratorWord) -> None:
+    async def decline_signal(self, word: m.AdministratorWord | None = None) -> None:
         """As the update; the audit tells whether it counted."""
-        await self._hear(self._decide(word, Verdict.DECLINE))
+        if word is not None:
+            await self._hear(self._decide(word, Verdict.DECLINE))
 
     @workflow.signal(name="cancel")
-    async def cancel_signal(self, word: m.AdministratorWord) -> None:
+    async def cancel_signal(self, word: m.AdministratorWord | None = None) -> None:
         """As the update; the audit tells whether it counted."""
-        if not self._closed:
+        if word is not None and not self._closed:
             await self._hear(self._cancel_now(word))
 
     @workflow.signal(name="install")
-    async def install_signal(self, word: m.AdministratorWord) -> None:
+    async def install_signal(self, word: m.AdministratorWord | None = None) -> None:
         """As the update; nothing happens where none is awaited."""
-        if self._state in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED):
+        awaited = self._state in (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED)
+        if word is not None and awaited:
             await self._hear(self._install_now(word))
 
     @workflow.signal(name="retry")
-    async def retry_signal(self, word: m.AdministratorWord) -> None:
+    async def retry_signal(self, word: m.AdministratorWord | None = None) -> None:
         """As the update; nothing happens where nothing failed."""
-        if self._stuck:
+        if word is not None and self._stuck:
             await self._hear(self._retry_now(word))
 
     async def _hear(self, saying: Coroutine[Any, Any, m.Receipt]) -> None:

@@ -284,10 +284,10 @@ class CertificateRequestWorkflow(RequestConversation):
     async def _await_window(self) -> None:
         while True:
             plan = await records(Issuance.plan_install, m.PlanInstall(self._id, at_once=self._install_word))
-            if plan.start_at <= workflow.now():
+            if plan.wait_until is None:
                 return
             self._project(CertificateStatus.ISSUED, InstallState.SCHEDULED, plan.message)
-            await self._until(lambda: self._install_word, at=plan.start_at)
+            await self._until(lambda: self._install_word, at=plan.wait_until)
 
     async def _finish(self, state: InstallState, message: str, installed: m.Installed | None) -> None:
         recorded = await self._record_install(state, message, installed, None)

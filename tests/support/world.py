@@ -33,6 +33,7 @@ from worker.connection import worker_runtime
 from worker.playground import DisposableNginx
 from workflows import attributes
 from workflows.gateways import EndpointDiscoveryWorkflow
+from workflows.request import CertificateRequestWorkflow
 
 
 @dataclass
@@ -126,7 +127,7 @@ class World:
 
     def workflow(self, request_id: int) -> WorkflowHandle[Any, Any]:
         """The handle of a request's workflow."""
-        return self.client.get_workflow_handle(naming.request_workflow(request_id))
+        return self.client.get_workflow_handle_for(CertificateRequestWorkflow.run, naming.request_workflow(request_id))
 
     def rows(self, table: type[Any]) -> list[Any]:
         """Every row of a table."""

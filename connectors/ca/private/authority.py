@@ -11,7 +11,7 @@ from connectors.ca.contract import Health, IssuedCertificate, Order, OrderReques
 from connectors.ca.private import issuance, material, revocation
 from connectors.ca.private.ledger import Ledger, OrderRecord, OrderState, StoredList
 from connectors.ca.private.settings import Settings
-from connectors.errors import ConnectorError, Pending, Permanent
+from connectors.errors import ConnectorError, Pending, Permanent, Rejected
 from connectors.folders import PrivateFolder
 from connectors.registry import Surroundings
 from model import x509
@@ -175,9 +175,9 @@ class PrivateAuthority:
                 if record.state is OrderState.PENDING:
                     pem = self._issue(ledger, found, record)
         if record.state is OrderState.REJECTED:
-            raise Permanent(f"The CA rejected order {order_number}: {record.reason}.")
+            raise Rejected(f"The CA rejected order {order_number}: {record.reason}.")
         if record.state is OrderState.WITHDRAWN:
-            raise Permanent(f"Order {order_number} was withdrawn and will never be issued.")
+            raise Rejected(f"Order {order_number} was withdrawn and will never be issued.")
         if record.state is OrderState.REVOKED:
             raise Permanent(f"The certificate of order {order_number} is revoked ({record.reason}).")
         assert pem is not None
