@@ -1,0 +1,216 @@
+"""``certgate administrator``: who may act, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import (
+    Json,
+    Yes,
+    acting,
+    confirm,
+    duration,
+    emit_fields,
+    emit_json,
+    emit_rows,
+    say,
+    secret,
+    write_new,
+)
+from model.states import Privilege, Role
+
+administrators = typer.Typer(no_args_is_help=True, help="Administrators: who may act, and where.")
+
+Login = Annotated[str, typer.Argument(help="The administrator's login.")]
+Organizations = Annotated[list[str] | None, typer.Option("--organization", help="Where a RAO's role holds.")]
+Departments = Annotated[
+    list[str] | None, typer.Option("--department", help="Where a DRAO's role holds: ORGANIZATION/NAME.")
+]
+Privileges = Annotated[
+    list[Privilege] | None,
+    typer.Option("--privilege", help="What the role allows; none given: request, renew and install."),
+]
+PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="Holds the password; - for stdin.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands into the command line."""
+    app.add_typer(administrators, name="administrator")
+
+
+@administrators.command("list")
+def list_administrators(as_json: Json = False) -> None:
+    """List administrators."""
+    from operations import administrators as operations
+
+    with acting() as context:
+        rows = operations.listing(context)
+    columns = {
+        "Login": lambda row: row.login,
+        "Name": lambda row: row.full_name,
+        "Role": lambda row: row.role,
+        "Where": lambda row: [*row.organizations, *row.departments],
+        "Privileges": lambda row: row.privileges,
+        "Active": lambda row: row.active,
+    }
+    emit_rows(rows, as_json, columns, "There are no administrators.")
+
+
+@administrators.command("show")
+def show_administrator(login: Login, as_json: Json = False) -> None:
+    """Show one administrator."""
+    from operations import administrators as operations
+
+    with acting() as context:
+        row = operations.show(context, login)
+    fields = {
+        "ID": row.id,
+        "Login": row.login,
+        "Name": row.full_name,
+        "E-mail": row.email,
+        "Role": row.role,
+        "Organizations": row.organizations,
+        "Departments": row.departments,
+        "Privileges": row.privileges,
+        "Active": row.active,
+        "Locked until": row.locked_until,
+        "Since": row.created_at,
+    }
+    emit_fields(row, as_json, fields)
+
+
+@administrators.command("add")
+def add_administrator(
+    login: Annotated[str, typer.Option("--login", help="1 to 64 letters, digits, . _ @ + -")],
+    role: Annotated[Role, typer.Option(case_sensitive=False, help="Of everything, of organizations, of departments.")],
+    full_name: Annotated[str, typer.Option(help="For people.")] = "",
+    email: Annotated[str, typer.Option(help="For people.")] = "",
+    organization: Organizations = None,
+    department: Departments = None,
+    privilege: Privileges = None,
+    password_file: PasswordFile = None,
+    as_json: Json = False,
+) -> None:
+    """Add an administrator. Without --password-file a password is made up and printed once."""
+    from operations import administrators as operations
+
+    new = operations.NewAdministrator(
+        login=login,
+        role=role,
+        full_name=full_name,
+        email=email,
+        organizations=organization or (),
+        departments=department or (),
+        privileges=privilege,
+        password=secret("Password", password_file) if password_file else None,
+    )
+    with acting() as context:
+        added = operations.add(context, new)
+    if as_json:
+        emit_json(added)
+    elif added.password is not None:
+        print(added.password)
+    once = "; the password is shown only now" if added.password is not None else ""
+    say(f"Administrator {added.login} was added{once}.")
+
+
+@administrators.command("edit")
+def edit_administrator(
+    login: Login,
+    full_name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    email: Annotated[str | None, typer.Option(help="For people.")] = None,
+    role: Annotated[Role | None, typer.Option(case_sensitive=False, help="Given with its scopes.")] = None,
+    organization: Organizations = None,
+    department: Departments = None,
+    privilege: Privileges = None,
+    as_json: Json = False,
+) -> None:
+    """Change an administrator. A role is given anew with its scopes and privileges."""
+    from operations import administrators as operations
+
+    change = operations.AdministratorChange(
+        full_name=full_name,
+        email=email,
+        role=role,
+        organizations=organization or (),
+        departments=department or (),
+        privileges=privilege,
+    )
+    with acting() as context:
+        row = operations.edit(context, login, change)
+    if as_json:
+        emit_json(row)
+    say(f"Administrator {login} was edited.")
+
+
+@administrators.command("deactivate")
+def deactivate_administrator(login: Login, yes: Yes = False) -> None:
+    """Lock an administrator out; his tokens become void."""
+    from operations import administrators as operations
+
+    confirm(f"Lock {login} out?", yes)
+    with acting() as context:
+        operations.deactivate(context, login)
+    say(f"Administrator {login} is deactivated.")
+
+
+@administrators.command("activate")
+def activate_administrator(login: Login) -> None:
+    """Let a deactivated or locked administrator in again."""
+    from operations import administrators as operations
+
+    with acting() as context:
+        operations.activate(context, login)
+    say(f"Administrator {login} is active.")
+
+
+@administrators.command("password")
+def set_password(login: Login, password_file: PasswordFile = None) -> None:
+    """Set a password: one's own, or as MRAO anybody's. It is asked for, or read from a file."""
+    from operations import administrators as operations
+
+    password = secret(f"New password of {login}", password_file, twice=True)
+    with acting() as context:
+        operations.set_password(context, login, password)
+    say(f"The password of {login} was set.")
+
+
+@administrators.command("token")
+def make_token(
+    login: Login,
+    lifetime: Annotated[str, typer.Option(help="How long it is good: 12h, 30d.")] = "90d",
+    token_file: Annotated[
+        Path | None, typer.Option(help="Write it there (0600, must not exist) and don't print it.")
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Make all tokens of this administrator void.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make an access token, printed once: put it into CERTGATE_TOKEN, or use it with `certgate login`."""
+    from operations import administrators as operations
+
+    if revoke:
+        with acting() as context:
+            count = operations.revoke_tokens(context, login)
+        if as_json:
+            emit_json({"login": login, "revoked": count})
+        say(f"{count} token(s) of {login} are void.")
+        return
+    with acting() as context:
+        if token_file is not None:
+            write_new(token_file, "")
+        try:
+            token = operations.token(context, login, duration(lifetime))
+        except BaseException:
+            if token_file is not None:
+                token_file.unlink(missing_ok=True)
+            raise
+    if token_file is not None:
+        token_file.write_text(token + "\n", encoding="utf-8")
+    if as_json:
+        emit_json({"login": login, "token_file": token_file} if token_file else {"login": login, "token": token})
+    elif token_file is None:
+        print(token)
+    say(f"A token for {login}, good for {lifetime}: it is shown only now.")

@@ -1,0 +1,180 @@
+"""``certgate endpoint``: what serves certificates at a gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, pairs, plain, run, say
+from model.states import InstallMode
+
+endpoints = typer.Typer(no_args_is_help=True, help="Endpoints: the products that serve certificates.")
+
+Gateway = Annotated[str, typer.Option("--gateway", help="The gateway that reaches it.")]
+Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help='A setting; lists and numbers as JSON: command=["nginx"].'),
+]
+SetConnection = Annotated[
+    list[str] | None, typer.Option("--set-connection", metavar="KEY=VALUE", help="A setting of the connection.")
+]
+Install = Annotated[InstallMode, typer.Option(help="When an issued certificate is installed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands into the command line."""
+    app.add_typer(endpoints, name="endpoint")
+
+
+@endpoints.command("list")
+def list_endpoints(
+    gateway: Annotated[str | None, typer.Option(help="Only of this gateway.")] = None, as_json: Json = False
+) -> None:
+    """List endpoints."""
+    from operations import endpoints as operations
+
+    with acting() as context:
+        rows = operations.listing(context, gateway)
+    columns = {
+        "ID": lambda row: row.id,
+        "Gateway": lambda row: row.gateway,
+        "Name": lambda row: row.name,
+        "Type": lambda row: row.type,
+        "Install": lambda row: row.install_mode,
+        "Bindings": lambda row: row.bindings,
+        "Status": lambda row: row.status,
+        "Last error": lambda row: row.last_error or "",
+    }
+    emit_rows(rows, as_json, columns, "There are no endpoints that you may see: `certgate endpoint add` makes one.")
+
+
+@endpoints.command("show")
+def show_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
+    """Show one endpoint and what it served when it was last looked at."""
+    from operations import endpoints as operations
+
+    with acting() as context:
+        row = operations.show(context, gateway, name)
+        found = operations.bindings(context, gateway, name)
+    fields = {
+        "ID": row.id,
+        "Gateway": row.gateway,
+        "Name": row.name,
+        "Type": row.type,
+        "Connection": row.connection,
+        "Settings": row.settings,
+        "Install": row.install_mode,
+        "Window": row.window,
+        "Status": row.status,
+        "Last error": row.last_error,
+        "Discovered": row.discovered_at,
+        "Bindings": "\n".join(_line(binding) for binding in found),
+    }
+    emit_fields({**plain(row), "bindings": plain(found)}, as_json, fields)
+
+
+@endpoints.command("add")
+def add_endpoint(
+    gateway: Gateway,
+    name: Annotated[str, typer.Option("--name", help="1 to 512 characters.")],
+    type_name: Annotated[str, typer.Option("--type", help="The kind of product, such as nginx.")],
+    connection: Annotated[str, typer.Option(help="How the gateway reaches it.")] = "local",
+    setting: Set = None,
+    connection_setting: SetConnection = None,
+    install: Install = InstallMode.AUTO,
+    window: Annotated[str | None, typer.Option(metavar="CRON", help="When a maintenance window opens.")] = None,
+    window_zone: Annotated[str, typer.Option(help="The window's time zone, such as Europe/Berlin.")] = "UTC",
+    window_minutes: Annotated[int, typer.Option(help="How long the window is open.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Add an endpoint. What it serves is found by `certgate endpoint discover`."""
+    from operations import endpoints as operations
+
+    new = operations.NewEndpoint(
+        gateway=gateway,
+        name=name,
+        type=type_name,
+        connection=connection,
+        settings=pairs(setting),
+        connection_settings=pairs(connection_setting),
+        install=install,
+        window_cron=window,
+        window_zone=window_zone,
+        window_minutes=window_minutes,
+    )
+    with acting() as context:
+        row = operations.add(context, new)
+    if as_json:
+        emit_json(row)
+    say(f"Endpoint {row.name} was added: `certgate endpoint discover` looks at what it serves.")
+
+
+@endpoints.command("edit")
+def edit_endpoint(
+    name: Name,
+    gateway: Gateway,
+    new_name: Annotated[str | None, typer.Option("--name", help="The new name.")] = None,
+    connection: Annotated[str | None, typer.Option(help="How the gateway reaches it.")] = None,
+    setting: Set = None,
+    connection_setting: SetConnection = None,
+    install: Annotated[InstallMode | None, typer.Option(help="When an issued certificate is installed.")] = None,
+    window: Annotated[str | None, typer.Option(metavar="CRON", help="Empty takes the window away.")] = None,
+    window_zone: Annotated[str | None, typer.Option(help="The window's time zone.")] = None,
+    window_minutes: Annotated[int | None, typer.Option(help="How long the window is open.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change an endpoint. An empty setting (--set KEY=) takes it back to its default."""
+    from operations import endpoints as operations
+
+    change = operations.EndpointChange(
+        name=new_name,
+        settings=pairs(setting) if setting else None,
+        connection=connection,
+        connection_settings=pairs(connection_setting) if connection_setting else None,
+        install=install,
+        window_cron=window,
+        window_zone=window_zone,
+        window_minutes=window_minutes,
+    )
+    with acting() as context:
+        row = operations.edit(context, gateway, name, change)
+    if as_json:
+        emit_json(row)
+    say(f"Endpoint {row.name} was edited.")
+
+
+@endpoints.command("discover")
+def discover_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
+    """Have the gateway look at what an endpoint serves, now."""
+    from operations import endpoints as operations
+
+    with acting() as context:
+        rows = run(operations.discover(context, gateway, name))
+    columns = {
+        "Binding": lambda row: row.binding,
+        "Names": lambda row: row.names,
+        "Listeners": lambda row: row.listeners,
+        "Serves": lambda row: (row.served_fingerprint or "nothing")[:16],
+        "Obstacle": lambda row: row.obstacle or "",
+    }
+    emit_rows(rows, as_json, columns, f"{name} has no binding that serves a certificate.")
+
+
+@endpoints.command("remove")
+def remove_endpoint(name: Name, gateway: Gateway, yes: Yes = False) -> None:
+    """Remove an endpoint that no open request and no active installation uses. What it serves stays as it is."""
+    from operations import endpoints as operations
+
+    confirm(f"Remove endpoint {name} of gateway {gateway}?", yes)
+    with acting() as context:
+        operations.remove(context, gateway, name)
+    say(f"Endpoint {name} was removed.")
+
+
+def _line(binding: object) -> str:
+    values = plain(binding)
+    serves = values["served_fingerprint"] or "nothing"
+    obstacle = f" – {values['obstacle']}" if values["obstacle"] else ""
+    return f"{values['binding']} ({', '.join(values['names'])}): {serves}{obstacle}"

