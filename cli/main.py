@@ -5,10 +5,12 @@ Exit codes: 0 done, or nothing to do · 1 failed · 2 wrong usage · 3 not permi
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -77,7 +79,14 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    # Temporal's client has threads of its own that may still be in Python when the interpreter is taken down, which
+    # then aborts: everything of ours is closed by now, so leave at once.
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -19,8 +20,6 @@ from operations.context import Actor
 from operations.lookup import identity
 
 _HASHER = PasswordHasher()
-# Compared with when there is no such login, so that an answer takes as long either way.
-_NOBODY = _HASHER.hash(secrets.token_urlsafe(16))
 _FAILURES_ALLOWED = 5
 _LOCKED_FOR = timedelta(minutes=15)
 _SHORTEST_PASSWORD = 12
@@ -33,7 +32,7 @@ def sign_in(database: Database, login: str, password: str, now: datetime) -> Act
     with database.read() as session:
         known = access.administrator_of(session, login)
     # Compared before the write lock is taken: the comparison is slow on purpose.
-    right = _matches(known.password_hash if known and known.password_hash else _NOBODY, password)
+    right = _matches(known.password_hash if known and known.password_hash else _nobody(), password)
     with database.write() as session:
         administrator = access.administrator_of(session, login)
         if administrator is None or administrator.password_hash is None or not administrator.active:
@@ -110,6 +109,12 @@ def hash_password(password: str) -> str:
     if len(password) < _SHORTEST_PASSWORD:
         raise InvalidInput(f"A password has at least {_SHORTEST_PASSWORD} characters.")
     return _HASHER.hash(password)
+
+
+@cache
+def _nobody() -> str:
+    """Compared with when there is no such login, so that an answer takes as long either way."""
+    return _HASHER.hash(secrets.token_urlsafe(16))
 
 
 def _matches(hashed: str, password: str) -> bool:
