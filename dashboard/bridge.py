@@ -29,7 +29,8 @@ class Bridge:
     def __init__(self, home: Path | None) -> None:
         self.door = Door(load(home))
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="operations", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="operations", daemon=True)
+        self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, ResultT], patience: timedelta = PATIENCE) -> ResultT:
         """The result of a coroutine of `operations/`. Raises what it raises, and `Unavailable` after `patience`."""
@@ -47,7 +48,12 @@ class Bridge:
     def close(self) -> None:
         """End the loop and give the database back."""
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
         self.door.close()
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
 
 def bridge() -> Bridge:

@@ -78,7 +78,7 @@ def facts(pairs: Sequence[tuple[str, str | None]]) -> None:
     """Labels and values in a grid; values may be what people typed. A missing one is a dash."""
     with st.container(key=f"facts-{seat()}"):
         for label, value in pairs:
-            with st.container(key=f"fact-{seat()}"):
+            with st.container(key=f"fact-{seat()}", gap=None):
                 st.caption(label)
                 st.text(value or "–")
 
@@ -91,7 +91,7 @@ def copyable(label: str, value: str) -> None:
 
 def moment(outcome: Outcome, time: datetime, who: str, text: str) -> None:
     """One line of a timeline."""
-    with st.container(key=f"moment-{outcome}-{seat()}"):
+    with st.container(key=f"moment-{outcome}-{seat()}", gap=None):
         st.text(text)
         quiet(f"{words.when(time, zone())} · {who}")
 

@@ -20,6 +20,12 @@ _OVER_BADLY = {
     CertificateStatus.INVALID: "refused",
     CertificateStatus.CANCELED: "canceled",
 }
+_WAS_ISSUED = (
+    CertificateStatus.ISSUED,
+    CertificateStatus.REVOKED,
+    CertificateStatus.EXPIRED,
+    CertificateStatus.REPLACED,
+)
 _BEING_DONE = {
     "keys.prepare": "The gateway makes the key and its CSR",
     "keys.discard": "The gateway deletes the key that nothing uses",
@@ -45,7 +51,7 @@ def steps(detail: RequestDetail) -> list[Step]:
     installed = detail.install_state == InstallState.COMPLETED
     given = sum(1 for decision in detail.decisions if decision.verdict == Verdict.APPROVE)
     approved = detail.order_number is not None or detail.status not in (CertificateStatus.REQUESTED, *_OVER_BADLY)
-    issued = detail.issued_fingerprint is not None
+    issued = detail.issued_fingerprint is not None or detail.status in _WAS_ISSUED
     stages = [
         ("Submitted", True, "checked and kept"),
         ("Key and CSR", detail.csr_pem is not None, "made on the gateway"),
@@ -75,8 +81,6 @@ def waits_for(detail: RequestDetail, waiting: list[Waiting], zone: tzinfo) -> st
         told = [_being_done(step) for step in waiting]
         return " ".join(told)
     match detail.install_state:
-        case InstallState.FAILED | InstallState.ROLLED_BACK | InstallState.ACTION_REQUIRED:
-            return "It waits for somebody to retry or cancel it."
         case InstallState.READY_FOR_INSTALL:
             return "The certificate is here; it waits for an administrator's word to install it."
         case InstallState.SCHEDULED:

@@ -21,6 +21,9 @@ _HUES = {
 }
 
 
+_MOST_ROWS = 14
+
+
 def states(label: str, looks: Mapping[Any, Look], width: int) -> Any:
     """A column of states as coloured words."""
     return st.column_config.MultiselectColumn(
@@ -77,7 +80,7 @@ def table(
         on_select=choose,
         selection_mode="single-row",
         selection_default={"selection": {"rows": [shown.index(chosen)] if chosen in shown else []}},
-        height=min(36 * (len(shown) + 1) + 2, 36 * 16),
+        height="auto" if len(shown) <= _MOST_ROWS else 36 * (_MOST_ROWS + 1),
         row_height=36,
         placeholder="–",
         alt=alt,

@@ -54,7 +54,7 @@ def show() -> None:
         if row is None:
             st.caption(":material/arrow_selector_tool: Select a certificate to open it.")
         else:
-            with st.container(gap="xsmall"):
+            with st.container(gap=None):
                 components.strong(f"{row.id} · {row.common_name}")
                 components.quiet(row.renewal_note or "")
             if st.button("Open", icon=":material/open_in_full:", key="open", type="primary"):
@@ -72,10 +72,16 @@ def _filters(context: Context) -> Filter:
     search, within = st.columns([3, 2], vertical_alignment="center")
     with search:
         text = filters.search("c-q", "Search by common name, serial number or fingerprint")
-    with within:
-        days = st.segmented_control("Expires within", list(_WITHIN), key="within", bind="query-params",
-                                    on_change=filters.first_page, label_visibility="collapsed",
-                                    format_func=lambda span: f"Ends in {span}")  # fmt: skip
+    with within, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Ends within", width="content")
+        days = st.segmented_control(
+            "Ends within",
+            list(_WITHIN),
+            key="within",
+            bind="query-params",
+            on_change=filters.first_page,
+            label_visibility="collapsed",
+        )
     status, gateway, organization = st.columns(3)
     with status:
         statuses = filters.states("Status", "c-status", _STATUSES)

@@ -49,20 +49,32 @@ def _form(
         st.markdown("##### For whom")
         left, right = st.columns(2)
         names = [row.name for row in owners]
-        organization = left.selectbox("Organization", names, key=f"organization-{draft}")
+        organization = left.selectbox(
+            "Organization",
+            names,
+            index=0 if len(names) == 1 else None,
+            placeholder="Choose one",
+            key=f"organization-{draft}",
+        )
         departments = next((row.departments for row in owners if row.name == organization), [])
         department = right.selectbox(
             "Department",
             departments,
             index=None,
-            placeholder="The whole organization" if departments else "It has no departments",
+            placeholder="The whole organization" if departments or not organization else "It has no departments",
             disabled=not departments,
             # Another organization has other departments: the choice begins anew.
             key=f"department-{draft}-{organization}",
         )
     with st.container(border=True):
         st.markdown("##### Where it is installed")
-        gateway = st.selectbox("Gateway", gateways, key=f"gateway-{draft}")
+        gateway = st.selectbox(
+            "Gateway",
+            gateways,
+            index=0 if len(gateways) == 1 else None,
+            placeholder="Choose one that serves the organization",
+            key=f"gateway-{draft}",
+        )
         endpoint, binding = _place(context, gateway, draft)
     with st.container(border=True):
         st.markdown("##### Names")
@@ -117,7 +129,7 @@ def _place(context: Context, gateway: str | None, draft: int) -> tuple[str | Non
         "Endpoint",
         options,
         index=None,
-        placeholder=_NO_ENDPOINT if options else "This gateway has no endpoints",
+        placeholder=_NO_ENDPOINT if options or not gateway else "This gateway has no endpoints",
         key=f"endpoint-{draft}-{gateway}",
     )
     found = endpoints.bindings(context, gateway, endpoint) if gateway and endpoint else []
@@ -176,6 +188,9 @@ def _discover(context: Context, gateway: str, endpoint: str) -> None:
 
 
 def _submit(context: Context, new: NewRequest) -> None:
+    if not new.organization or not new.gateway:
+        components.error(f"Choose {'an organization' if not new.organization else 'a gateway'} first.")
+        return
     with guard.guarded(), st.spinner("Submitting …"):
         detail = bridge().run(submit(context, new))
         # A second press of the same button finds another draft, and does nothing.

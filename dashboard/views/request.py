@@ -17,6 +17,7 @@ from operations.audit_trail import AuditRow
 from operations.context import Context, now
 from operations.requests import RequestDetail, Waiting
 
+_FRESH = "request-fresh"
 _LOOK_AGAIN = timedelta(seconds=2)
 # The page must not wait longer than this for an engine that does not answer.
 _ENGINE_PATIENCE = timedelta(seconds=4)
@@ -57,6 +58,7 @@ def show() -> None:
         _timeline(trail)
     actions.show_asked()
     if not detail.closed:
+        st.session_state[_FRESH] = True
         _watch(seen)
 
 
@@ -217,7 +219,8 @@ def _owner(detail: RequestDetail) -> str:
 @st.fragment(run_every=_LOOK_AGAIN)
 def _watch(seen: _Seen) -> None:
     """Draw the page again as soon as something about the request has changed; not under an open dialog."""
-    if actions.dialog_is_open():
+    # The first time is the run that has just drawn the page.
+    if st.session_state.pop(_FRESH, False) or actions.dialog_is_open():
         return
     with guard.guarded(lambda _: None):
         found, _ = _look(session.context(), seen.detail.id)

@@ -16,6 +16,7 @@ from operations.requests import Filter, Page
 
 _TABLE = "requests"
 _SEEN = "requests-seen"
+_FRESH = "requests-fresh"
 _LOOK_AGAIN = timedelta(seconds=10)
 
 Group = Literal["status", "install_state", "gateway", "organization"]
@@ -42,9 +43,11 @@ def show() -> None:
     actions.show_told()
     wanted = _filters(context)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        grouped = st.segmented_control(
-            "Group by", list(_GROUPS), key="group", bind="query-params", selection_mode="single"
-        )
+        with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
+            st.caption("Group by", width="content")
+            grouped = st.segmented_control(
+                "Group by", list(_GROUPS), key="group", bind="query-params", label_visibility="collapsed"
+            )
         if wanted != Filter():
             st.button(
                 "Clear filters", icon=":material/filter_alt_off:", on_click=filters.clear, args=_KEYS, key="clear"
@@ -119,20 +122,20 @@ def _rows(context: Context, wanted: Filter) -> None:
             "Gateway": [row.gateway for row in rows],
             "Endpoint": [row.endpoint for row in rows],
             "Requested by": [row.requester for row in rows],
-            "Order": [row.order_number for row in rows],
             "Requested": [row.created_at for row in rows],
+            "Order": [row.order_number for row in rows],
         },
         {
-            "No.": st.column_config.NumberColumn(width=60, format="%d"),
-            "Common name": st.column_config.TextColumn(width=240),
-            "Status": tables.states("Status", words.STATUS, 110),
-            "Installation": tables.states("Installation", words.INSTALL, 160),
-            "Organization": st.column_config.TextColumn(width=150),
-            "Gateway": st.column_config.TextColumn(width=110),
-            "Endpoint": st.column_config.TextColumn(width=110),
-            "Requested by": st.column_config.TextColumn(width=110),
+            "No.": st.column_config.NumberColumn(width=55, format="%d"),
+            "Common name": st.column_config.TextColumn(width=215),
+            "Status": tables.states("Status", words.STATUS, 100),
+            "Installation": tables.states("Installation", words.INSTALL, 150),
+            "Organization": st.column_config.TextColumn(width=120),
+            "Gateway": st.column_config.TextColumn(width=95),
+            "Endpoint": st.column_config.TextColumn(width=85),
+            "Requested by": st.column_config.TextColumn(width=95),
             "Order": st.column_config.TextColumn(width=110),
-            "Requested": st.column_config.DatetimeColumn(width=140, format="YYYY-MM-DD HH:mm", timezone=str(zone())),
+            "Requested": st.column_config.DatetimeColumn(width=130, format="YYYY-MM-DD HH:mm", timezone=str(zone())),
         },
         alt="Certificate requests",
     )
@@ -142,7 +145,7 @@ def _rows(context: Context, wanted: Filter) -> None:
         tables.unchoose(_TABLE)
         filters.turn_to(turned)
         st.rerun()
-    st.session_state[_SEEN] = found
+    st.session_state[_SEEN], st.session_state[_FRESH] = found, True
     _watch(wanted, page)
 
 
@@ -153,7 +156,7 @@ def _selection(context: Context, bar: st.delta_generator.DeltaGenerator, chosen:
             return
         with guard.guarded():
             detail = requests.show(context, chosen)
-            with st.container(gap="xsmall"):
+            with st.container(gap=None):
                 components.strong(f"{detail.id} · {detail.common_name}")
                 components.quiet(
                     f"requested by {detail.requester} for {detail.organization}"
@@ -234,7 +237,8 @@ def _empty(context: Context, wanted: Filter) -> None:
 @st.fragment(run_every=_LOOK_AGAIN)
 def _watch(wanted: Filter, page: int) -> None:
     """Look for changes now and then; draw the page again only if there are any and nothing is selected or asked."""
-    if tables.chosen(_TABLE) is not None or actions.dialog_is_open():
+    # The first time is the run that has just drawn the page.
+    if st.session_state.pop(_FRESH, False) or tables.chosen(_TABLE) is not None or actions.dialog_is_open():
         return
     with guard.guarded(lambda _: None):
         size = filters.PAGE_SIZE

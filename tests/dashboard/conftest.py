@@ -1,0 +1,65 @@
+"""A home to look at, and the dashboard's own script run by Streamlit's test driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboard import scene as scenes
+from tests.dashboard.scene import PASSWORD, Scene
+
+SCRIPT = Path(__file__).parents[2] / "dashboard" / "app.py"
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A filled home, and CERTGATE_HOME naming it. No Temporal runs for it."""
+    for variable in ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE", "CERTGATE_DATABASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    made = scenes.make(tmp_path / "home")
+    monkeypatch.setenv("CERTGATE_HOME", str(made.home))
+    yield made
+    made.database.close()
+    # The process's bridge to this home ends with it.
+    st.cache_resource.clear()
+
+
+Visit = Callable[..., AppTest]
+
+
+@pytest.fixture
+def visit(scene: Scene) -> Visit:
+    """Open an address of the dashboard, signed in as somebody unless told otherwise."""
+
+    def opened(path: str = "requests", *, login: str | None = "bob", **query: str) -> AppTest:
+        app = AppTest.from_file(str(SCRIPT), default_timeout=60)
+        app.query_params.update(query)
+        app.run()
+        pages = app._registered_pages  # AppTest has no public way to a page that is a function
+        app._page_hash = next(
+            (hashed for hashed, page in pages.items() if page.get("url_pathname") == path), app._page_hash
+        )
+        if login is not None:
+            app.text_input(key="login").input(login)
+            app.text_input(key="password").input(PASSWORD)
+            app.button[0].click()
+        app.run()
+        assert not app.exception
+        return app
+
+    return opened
+
+
+def texts(app: AppTest) -> str:
+    """Everything that is readable on the page, in lines."""
+    kinds = (app.text, app.markdown, app.caption, app.title, app.header, app.subheader, app.code)
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
+
+
+def labels(app: AppTest) -> set[str]:
+    """The labels of all buttons."""
+    return {button.label for button in app.button}
