@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 DRAIN = timedelta(seconds=60)
 # Measured: about twenty pollers cut the 99th percentile to a third; more gain nothing.
 _POLLERS = PollerBehaviorSimpleMaximum(20)
-_THREADS = 16
+THREADS = 16
 _RECONNECT = timedelta(seconds=2)
 
 
@@ -93,12 +93,19 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
     ]
 
 
-def manager_worker(client: Client, activities: Sequence[Callable[..., Any]], executor: ThreadPoolExecutor) -> Worker:
-    """The manager's worker, not yet running."""
+def manager_worker(
+    client: Client,
+    activities: Sequence[Callable[..., Any]],
+    executor: ThreadPoolExecutor,
+    *,
+    queue: str = MANAGER_QUEUE,
+    workflows: Sequence[type] = WORKFLOWS,
+) -> Worker:
+    """The manager's worker, not yet running. The bench runs other workflows on another queue under these settings."""
     return Worker(
         client,
-        task_queue=MANAGER_QUEUE,
-        workflows=list(WORKFLOWS),
+        task_queue=queue,
+        workflows=list(workflows),
         workflow_runner=runner(),
         activities=list(activities),
         activity_executor=executor,
@@ -127,7 +134,7 @@ async def run_manager(settings: Settings) -> None:
         database.upgrade()
         surroundings = Surroundings(settings.home, resolve)
         activities = manager_activities(database, surroundings)
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="records") as executor:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="records") as executor:
 
             async def work(client: Client) -> None:
                 await connection.register_search_attributes(client)

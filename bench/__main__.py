@@ -1,0 +1,114 @@
+"""`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape.
+
+What is measured and how to read it: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from temporalio.client import WorkflowHandle
+
+from bench import bare, nginx_alone
+from bench.driving import BareWorkflows, Requests, Subject, Times, drive
+from bench.figures import Report, Rounds, Size
+from bench.stage import Stage, stage
+from model import naming
+from model.errors import CertgateError
+
+_AT_A_TIME = (1, 20)
+_RELOADS_A_ROUND = 5
+
+
+async def measure(rounds: int, requests: int, console: Console) -> Report:
+    """Measure. Each round drives certgate and both bare workflows one after the other, in changing order."""
+
+    def say(text: str) -> None:
+        console.print(text, style="dim", highlight=False)
+
+    many = max(_AT_A_TIME)
+    say(f"Starting Temporal, a manager, a gateway, {many} nginx servers and the bare workflow's workers …")
+    async with stage(many, say) as place:
+        reloads = [await nginx_alone.reload_seconds(place.servers[0]) for _ in range(_RELOADS_A_ROUND)]
+        own = Requests(place, server=lambda client: client)
+        plain = BareWorkflows(place, 0.0)
+        say("Warming up …")
+        for subject in (own, plain):
+            await drive(subject, many, 2 * many)
+        kept = [Rounds(clients) for clients in _AT_A_TIME]
+        for number in range(rounds):
+            reloads += [await nginx_alone.reload_seconds(place.servers[0]) for _ in range(_RELOADS_A_ROUND)]
+            # What nginx itself makes everybody wait, as measured in this very run.
+            waiting = BareWorkflows(place, statistics.median(reloads))
+            for at in kept:
+                count = requests if at.clients > 1 else max(1, requests // 4)
+                subjects: list[tuple[Subject, list[Times]]] = [
+                    (own, at.certgate),
+                    (waiting, at.waiting),
+                    (plain, at.plain),
+                ]
+                for turn in range(len(subjects)):
+                    driven, times = subjects[(turn + number) % len(subjects)]
+                    times.append(await drive(driven, at.clients, count))
+                say(
+                    f"Round {number + 1} of {rounds}, {at.clients} at a time, requests/s: certgate "
+                    f"{at.certgate[-1].per_second:.2f}, bare with nginx's wait {at.waiting[-1].per_second:.2f}, bare "
+                    f"{at.plain[-1].per_second:.2f}."
+                )
+        say(f"{many} at a time on one nginx …")
+        one_nginx = await drive(Requests(place, server=lambda _: 0), many, max(many, requests // 2))
+        return Report(
+            rounds=kept,
+            one_nginx=one_nginx,
+            reloads=reloads,
+            certgate=await _size(place, own, naming.request_workflow),
+            bare=await _size(place, plain, bare.workflow_id),
+            cores=os.cpu_count() or 1,
+        )
+
+
+async def _size(place: Stage, subject: Requests | BareWorkflows, name: Callable[[int], str]) -> Size:
+    """Of the last history."""
+    handle: WorkflowHandle[object, object] = place.client.get_workflow_handle(name(subject.last))
+    events = (await handle.fetch_history()).events
+    return Size(len(events), sum(event.ByteSize() for event in events))
+
+
+def main() -> None:
+    """Measure and tell: tables, or with `--json` one JSON object on stdout. Progress goes to stderr."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--rounds", type=_positive, default=3, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument(
+        "--requests",
+        type=_positive,
+        default=60,
+        help="requests a round at 20 at a time, a quarter of it at one at a time (default: %(default)s)",
+    )
+    wanted = parser.parse_args()
+    try:
+        report = asyncio.run(measure(wanted.rounds, wanted.requests, Console(stderr=True, soft_wrap=True)))
+    except CertgateError as error:
+        sys.exit(error.message)
+    if wanted.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        report.print(Console(width=max(150, Console().width), soft_wrap=True))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()
