@@ -93,9 +93,8 @@ def first_page() -> None:
     st.query_params.pop(PAGE, None)
 
 
-def clear(*keys: str) -> None:
-    """Take filters away."""
-    for key in keys:
-        st.session_state.pop(key, None)
-        st.query_params.pop(key, None)
+def clear(nothing: Mapping[str, object]) -> None:
+    """Take filters away; `nothing` is the empty value of each. The address follows its widgets."""
+    for key, value in nothing.items():
+        st.session_state[key] = value
     first_page()

@@ -14,7 +14,13 @@ from operations.certificates import CertificateRow, Filter
 from operations.context import Context, now
 
 _TABLE = "certificates"
-_KEYS = ("c-q", "c-status", "c-gateway", "c-organization", "within")
+_NOTHING: dict[str, object] = {
+    "c-q": "",
+    "c-status": [],
+    "c-gateway": None,
+    "c-organization": None,
+    "within": None,
+}
 
 # The statuses that an issued certificate can have.
 _STATUSES = {
@@ -37,7 +43,9 @@ def show() -> None:
         st.button("Refresh", icon=":material/refresh:", key="refresh")
     wanted = _filters(context)
     if wanted != Filter():
-        st.button("Clear filters", icon=":material/filter_alt_off:", on_click=filters.clear, args=_KEYS, key="clear")
+        st.button(
+            "Clear filters", icon=":material/filter_alt_off:", on_click=filters.clear, args=(_NOTHING,), key="clear"
+        )
     size = filters.PAGE_SIZE
     page = filters.page()
     found = certificates.listing(context, wanted, (page - 1) * size, size)

@@ -33,7 +33,14 @@ _FILTER_OF: dict[Group, str] = {
     "gateway": "gateway",
     "organization": "organization",
 }
-_KEYS = ("q", "status", "install", "gateway", "organization", "mine")
+_NOTHING: dict[str, object] = {
+    "q": "",
+    "status": [],
+    "install": [],
+    "gateway": None,
+    "organization": None,
+    "mine": False,
+}
 
 
 def show() -> None:
@@ -50,7 +57,7 @@ def show() -> None:
             )
         if wanted != Filter():
             st.button(
-                "Clear filters", icon=":material/filter_alt_off:", on_click=filters.clear, args=_KEYS, key="clear"
+                "Clear filters", icon=":material/filter_alt_off:", on_click=filters.clear, args=(_NOTHING,), key="clear"
             )
     if grouped:
         _groups(context, wanted, _GROUPS[grouped])

@@ -71,9 +71,9 @@ def _hash() -> str:
 
 @cache
 def _issuers(now: datetime) -> tuple[pki.Issuer, pki.Issuer]:
-    span = {"not_before": now - timedelta(days=100), "not_after": now + timedelta(days=3000)}
-    root = pki.make_ca("Example Root CA", **span)
-    return root, pki.make_ca("Example Issuing CA 1", root, path_length=0, **span)
+    begin, end = now - timedelta(days=100), now + timedelta(days=3000)
+    root = pki.make_ca("Example Root CA", not_before=begin, not_after=end)
+    return root, pki.make_ca("Example Issuing CA 1", root, path_length=0, not_before=begin, not_after=end)
 
 
 def make(home: Path) -> Scene:
@@ -229,7 +229,7 @@ def _add(
 
 
 def _requests(scene: Scene, session: Session) -> None:
-    at_web = {"endpoint_id": scene.ids["web"], "binding": "shop.example.com:443"}
+    at_web: dict[str, Any] = {"endpoint_id": scene.ids["web"], "binding": "shop.example.com:443"}
     key = pki.shared_key(KeyAlgorithm.EC_P256)
     names = ["shop.example.com", "www.shop.example.com"]
     csr = pki.make_csr(key, names, "shop.example.com")

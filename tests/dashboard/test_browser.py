@@ -17,7 +17,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chrome() -> Iterator[Browser]:
     # Of this module only: while Playwright's synchronous driver runs, no asynchronous test can.
     with chromium() as started:
         yield started
@@ -40,13 +40,13 @@ Enter = Callable[..., Visitor]
 
 
 @pytest.fixture
-def enter(browser: Browser, address: str) -> Iterator[Enter]:
+def enter(chrome: Browser, address: str) -> Iterator[Enter]:
     """A window of its own, with its own session; what the browser complains of fails the test."""
     contexts = []
     complaints: list[str] = []
 
     def entered(width: int = 1440, height: int = 900, *, dark: bool = False) -> Visitor:
-        context = browser.new_context(
+        context = chrome.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
             timezone_id="Europe/Berlin",
@@ -191,7 +191,7 @@ def test_a_bad_name_keeps_the_form(enter: Enter) -> None:
     visitor.press("submit-1")
     expect(visitor.page.locator('[class*="st-key-notice-error"]')).to_contain_text("not a name")
     expect(name).to_have_value("not a name")
-    expect(visitor.page.get_by_label("Further names, one a line")).to_have_value("www.shop.example.com")
+    expect(visitor.page.get_by_role("textbox", name="Further names, one a line")).to_have_value("www.shop.example.com")
     visitor.shot("new-request-refused")
 
 

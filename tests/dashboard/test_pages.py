@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import guard
 from model.errors import Conflict
-from model.states import Role
+from model.states import CertificateStatus, Privilege, Role
 from model.tables import Administrator, CertificateRequest
 from operations import requests
 from tests.dashboard.conftest import Visit, labels, texts
@@ -153,6 +153,15 @@ def test_nonsense_in_the_address_does_no_harm(visit: Visit, scene: Scene) -> Non
         assert "names no request" in texts(app) or "There is no request" in texts(app)
 
 
+@pytest.mark.parametrize(("path", "query"), [("requests", {"q": "shop"}), ("certificates", {"c-q": "nothing"})])
+def test_filters_are_cleared_at_once(visit: Visit, path: str, query: dict[str, str]) -> None:
+    app = visit(path, **query)
+    app.button(key="clear").click().run()
+    assert not app.exception
+    assert "shop.example.com" in rows(app)
+    assert "Clear filters" not in labels(app)
+
+
 def test_groups_count_what_the_filters_keep(visit: Visit) -> None:
     table = visit(group="Status").dataframe[0].value
     counted = dict(zip(table["Group"], table["Requests"], strict=True))
@@ -163,7 +172,7 @@ def test_groups_count_what_the_filters_keep(visit: Visit) -> None:
 
 def test_empty_states_say_what_to_do_first(visit: Visit, scene: Scene) -> None:
     with scene.database.write() as session:
-        administrator(scene, session, "newcomer", "Newcomer", Role.RAO, ["request"], "Acme Ltd")  # type: ignore[list-item]
+        administrator(scene, session, "newcomer", "Newcomer", Role.RAO, [Privilege.REQUEST], "Acme Ltd")
         session.delete(session.get_one(CertificateRequest, scene.requests["acme"]))
     app = visit(login="newcomer")
     assert "No requests yet" in texts(app)
@@ -243,7 +252,7 @@ def test_a_refusal_is_shown_as_its_sentence(visit: Visit, scene: Scene) -> None:
     app.button(key="request-approve").click().run()
     with scene.database.write() as session:
         row = session.get_one(CertificateRequest, wanted)
-        row.status, row.closed = requests.CertificateStatus.CANCELED, True
+        row.status, row.closed = CertificateStatus.CANCELED, True
         session.add(row)
     app.button(key="dialog-confirm").click().run()
     assert f"request {wanted} awaits no decision any more: it is CANCELED." in texts(app)
