@@ -8,7 +8,7 @@ ConnectorError
 │   ├── ActionRequired   a person must do one named thing at the endpoint, then the step can be repeated
 │   └── RolledBack       an install failed, and the endpoint was put back and proved as it was before
 ├── RestoreFailed    an install failed and putting back failed too: the one outcome that must wake somebody
-└── AuthorityFault   the CA answered something no CA should (wrong certificate, broken encoding); never re-ordered by itself
+└── AuthorityFault   the CA answered what no CA should (wrong certificate, broken encoding); never re-ordered by itself
 
 Messages are one sentence for a person. They never contain a key, a passphrase or a credential.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,6 +24,11 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 ConnectorT = TypeVar("ConnectorT")
 
 
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What a connector may know about the process it runs in. It never reads the environment or a global itself.
@@ -35,6 +41,7 @@ class Surroundings:
     home: Path
     secret: Callable[[str], bytes]
     host: Host | None = None
+    clock: Callable[[], datetime] = utc_now
 
     def require_host(self, title: str) -> Host:
         """The host, for a connector (`title`) that can't do without files and commands; raises `Permanent`."""

@@ -29,7 +29,6 @@ from connectors.secrets import resolve
 from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
-from operations.context import now
 from operations.reconcile import keep_started
 from worker import connection, readiness
 from worker.gateway_home import GatewayHome
@@ -49,11 +48,11 @@ _RECONNECT = timedelta(seconds=2)
 def manager_activities(database: Database, surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
     """The steps that the manager runs."""
     orders = Orders(surroundings)
-    admissions = Admissions(database, now)
-    decisions = Decisions(database, now)
-    issuance = Issuance(database, now)
-    renewals = Renewals(database, now)
-    gateways = Gateways(database, now)
+    admissions = Admissions(database, surroundings.clock)
+    decisions = Decisions(database, surroundings.clock)
+    issuance = Issuance(database, surroundings.clock)
+    renewals = Renewals(database, surroundings.clock)
+    gateways = Gateways(database, surroundings.clock)
     return [
         admissions.admit,
         admissions.accept_csr,

@@ -6,10 +6,11 @@ Tests of single processes being killed use `worker/up.py`; this one is for every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class World:
     surroundings: Surroundings
     gateway_id: int
     gateway_surroundings: Surroundings
-    stack: AsyncExitStack
+    clock: Callable[[], datetime]
 
     def context(self, login: str) -> Context:
         """Act as `login`."""
@@ -54,7 +55,7 @@ class World:
         async def temporal() -> Client:
             return self.client
 
-        return Context(self.database, self.actor(login), AccessMethod.API, temporal)
+        return Context(self.database, self.actor(login), AccessMethod.API, temporal, self.clock)
 
     def actor(self, login: str) -> Actor:
         """The administrator `login` with today's rights."""
@@ -103,9 +104,8 @@ class World:
 
     async def submit(self, common_name: str, *, by: str = "alice", **fields: Any) -> int:
         """Submit a request; gives its id."""
-        new = submission.NewRequest(
-            common_name=common_name, organization="Default", gateway=bootstrap.LOCAL_GATEWAY, **fields
-        )
+        given = {"organization": bootstrap.FIRST_ORGANIZATION, "gateway": bootstrap.LOCAL_GATEWAY, **fields}
+        new = submission.NewRequest(common_name=common_name, **given)
         return (await submission.submit(self.context(by), new)).id
 
     async def say(self, request_id: int, word: decisions.Word, comment: str = "", *, by: str = "bob") -> str:
@@ -136,8 +136,10 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, environment: WorkflowEnvironment | None = None) -> AsyncIterator[World]:
-    """Bring everything up in `folder`, and down at the end."""
+async def world(
+    folder: Path, *, environment: WorkflowEnvironment | None = None, clock: Callable[[], datetime] = now
+) -> AsyncIterator[World]:
+    """Bring everything up in `folder`, and down at the end. `clock` tells the time of a time-skipping environment."""
     async with AsyncExitStack() as stack:
         if environment is None:
             environment = await stack.enter_async_context(
@@ -152,14 +154,14 @@ async def world(folder: Path, *, environment: WorkflowEnvironment | None = None)
         client = environment.client
         database = Database(f"sqlite:///{folder}/certgate.db")
         stack.callback(database.close)
-        surroundings = Surroundings(folder, resolve)
-        prepared = await bootstrap.prepare(database, surroundings, now())
+        surroundings = Surroundings(folder, resolve, clock=clock)
+        prepared = await bootstrap.prepare(database, surroundings, clock())
         assert prepared.gateway_id is not None
         gateway_home = folder / "gateway"
         gateway_home.mkdir(mode=0o700)
-        gateway_surroundings = Surroundings(gateway_home, resolve)
+        gateway_surroundings = Surroundings(gateway_home, resolve, clock=clock)
         executor = stack.enter_context(ThreadPoolExecutor(16))
-        made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, stack)
+        made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, clock)
         await stack.enter_async_context(
             workers.manager_worker(client, workers.manager_activities(database, surroundings), executor)
         )

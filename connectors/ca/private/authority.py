@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 
 from connectors.ca.contract import Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
 from connectors.ca.private import issuance, material, revocation
@@ -19,10 +19,6 @@ from model import x509
 MIN_HINT = timedelta(seconds=1)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class PrivateAuthority:
     """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders` and `ShowsTrustAnchors`.
 
@@ -30,9 +26,9 @@ class PrivateAuthority:
     waits for the disk holds up nobody else. Any number of objects, in any number of processes, may work on one folder.
     """
 
-    def __init__(self, settings: Settings, surroundings: Surroundings, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
-        self._clock = clock
+        self._clock = surroundings.clock
         self._folder = PrivateFolder(settings.folder or surroundings.home / "ca", "CA's folder")
         self._opening = threading.Lock()
         self._opened: tuple[material.Material, Ledger] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import multiprocessing
 import signal
 import sqlite3
@@ -60,7 +61,7 @@ class Clock:
 def open_ca(home: Path, clock: Clock | None = None, **settings: Any) -> PrivateAuthority:
     configured = CONNECTOR.configure(settings)
     surroundings = Surroundings(home, resolve)
-    return PrivateAuthority(configured, surroundings, clock) if clock else CONNECTOR.open(configured, surroundings)
+    return CONNECTOR.open(configured, dataclasses.replace(surroundings, clock=clock) if clock else surroundings)
 
 
 def order(

@@ -1,0 +1,215 @@
+"""Months in seconds: approvals that nobody gives, renewals that come due, gateways that stay away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest_asyncio
+from sqlmodel import col, select
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from model.messages import AdministratorWord, RenewalView, RevocationStart
+from model.naming import MANAGER_QUEUE, renewal_workflow
+from model.states import CertificateStatus, InstallState
+from model.tables import ApprovalPolicy, AuditEntry, Certificate, CertificateProfile, CertificateRequest, Gateway
+from tests.support.programs import skipping_server
+from tests.support.world import World, world
+from workflows import attributes
+from workflows.renewal import CertificateRenewalWorkflow
+from workflows.revocation import CertificateRevocationWorkflow
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def skipping(tmp_path: Path) -> AsyncIterator[tuple[World, WorkflowEnvironment]]:
+    """A whole certgate whose clock is the time-skipping server's."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=skipping_server(), data_converter=pydantic_data_converter
+    ) as environment:
+        # This server can't list search attributes, only take them; without them every upsert hangs.
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace="default", search_attributes={key.name: keyword for key in attributes.ALL}
+            )
+        )
+        loop = asyncio.get_running_loop()
+        here = await environment.get_current_time()
+
+        def clock() -> datetime:
+            nonlocal here
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                # A step in a thread: the server's own time.
+                future = asyncio.run_coroutine_threadsafe(environment.get_current_time(), loop)
+                here = future.result().astimezone(UTC)
+            return here.astimezone(UTC)
+
+        async with world(tmp_path, environment=environment, clock=clock) as made:
+            yield made, environment
+
+
+async def pass_time(environment: WorkflowEnvironment, span: timedelta) -> None:
+    """Let time go by, day by day: one long jump would leave the steps between its two ends no time to run."""
+    for _ in range(span.days):
+        await environment.sleep(timedelta(days=1))
+
+
+def actions(world: World) -> list[str]:
+    """All acts told so far."""
+    with world.database.read() as session:
+        return list(session.exec(select(AuditEntry.action).order_by(col(AuditEntry.sequence))).all())
+
+
+async def test_a_request_that_nobody_decides_expires_with_few_reminders(
+    skipping: tuple[World, WorkflowEnvironment],
+) -> None:
+    world, environment = skipping
+    number = await world.submit("nobody.example.org")
+    await world.until(number, state=InstallState.KEY_READY)
+    started = await environment.get_current_time()
+    await pass_time(environment, timedelta(days=31))
+    result = await world.workflow(number).result()
+    assert result.status == CertificateStatus.CANCELED
+    assert "Nobody decided within 30 days" in (result.reason or "")
+    assert await environment.get_current_time() - started >= timedelta(days=30)
+    assert actions(world).count("approval.reminder") == 4  # after 1, 3, 7 and 15 days
+    assert world.show(number).closed
+    assert len((await world.workflow(number).fetch_history()).events) < 100
+
+
+async def test_a_late_approval_still_counts(skipping: tuple[World, WorkflowEnvironment]) -> None:
+    world, environment = skipping
+    number = await world.submit("late.example.org")
+    await world.until(number, state=InstallState.KEY_READY)
+    await environment.sleep(timedelta(days=29))
+    assert world.show(number).status == CertificateStatus.REQUESTED
+    await world.workflow(number).execute_update("approve", AdministratorWord("bob"))
+    result = await world.workflow(number).result()
+    assert result.status == CertificateStatus.ISSUED
+
+
+async def issue(world: World, name: str, validity_days: int) -> Certificate:
+    """A certificate in use, renewed by itself."""
+    with world.database.write() as session:
+        profile = session.exec(select(CertificateProfile)).one()
+        profile.validity_seconds = validity_days * 86_400
+        session.add(profile)
+    number = await world.submit(name)
+    await world.until(number, state=InstallState.KEY_READY)
+    await world.workflow(number).execute_update("approve", AdministratorWord("bob"))
+    await world.workflow(number).result()
+    return newest(world)
+
+
+def newest(world: World) -> Certificate:
+    """The certificate issued last."""
+    with world.database.read() as session:
+        return session.exec(select(Certificate).order_by(col(Certificate.id).desc())).first()  # type: ignore[return-value]
+
+
+async def test_a_year_of_47_day_certificates(skipping: tuple[World, WorkflowEnvironment]) -> None:
+    world, environment = skipping
+    first = await issue(world, "year.example.org", 47)
+    await pass_time(environment, timedelta(days=365))
+    with world.database.read() as session:
+        chain = list(session.exec(select(Certificate).order_by(col(Certificate.id))).all())
+        requests = list(session.exec(select(CertificateRequest).order_by(col(CertificateRequest.id))).all())
+    # Due between 27.4 and 31.3 days of life: 11 to 13 renewals in a year.
+    assert 11 <= len(chain) - 1 <= 14
+    for old, new in itertools.pairwise(chain):
+        assert old.status == CertificateStatus.REPLACED
+        assert old.replaced_by_id == new.id
+        assert new.not_before < old.not_after - timedelta(days=13)
+        assert requests[old.request_id - 1].key_alias != requests[new.request_id - 1].key_alias
+    assert chain[-1].status == CertificateStatus.ISSUED
+    assert chain[-1].active
+    assert first.id == chain[0].id
+    now = await environment.get_current_time()
+    view = await world.client.get_workflow_handle_for(
+        CertificateRenewalWorkflow.run, renewal_workflow(chain[-1].id or 0)
+    ).query(CertificateRenewalWorkflow.view)
+    assert view.at is not None
+    assert now < view.at < chain[-1].not_after
+    assert "It will be renewed on" in view.message
+
+
+async def test_a_six_day_certificate_never_lapses(skipping: tuple[World, WorkflowEnvironment]) -> None:
+    world, environment = skipping
+    await issue(world, "short.example.org", 6)
+    await pass_time(environment, timedelta(days=30))
+    now = await environment.get_current_time()
+    last = newest(world)
+    assert last.not_before <= now < last.not_after
+    assert len(world.rows(Certificate)) >= 7
+
+
+async def test_renewal_on_an_administrators_word_and_the_end_by_revocation(
+    skipping: tuple[World, WorkflowEnvironment],
+) -> None:
+    world, _ = skipping
+    first = await issue(world, "asked.example.org", 398)
+    handle = world.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, renewal_workflow(first.id or 0))
+    view: RenewalView = await handle.execute_update(CertificateRenewalWorkflow.renew, AdministratorWord("bob"))
+    assert view.request_id is not None
+    await handle.result()
+    second = newest(world)
+    assert second.id != first.id
+    result = await world.client.execute_workflow(
+        CertificateRevocationWorkflow.run,
+        RevocationStart(second.id or 0, "bob", "superseded", "drill"),
+        id=f"revocation-{second.id}",
+        task_queue=MANAGER_QUEUE,
+    )
+    assert result.revoked
+    watch = world.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, renewal_workflow(second.id or 0))
+    assert (await watch.result()).step == "stop"
+    assert newest(world).status == CertificateStatus.REVOKED
+    assert "certificate.revoked" in actions(world)
+
+
+async def test_a_renewal_that_is_declined_rests_and_is_tried_again(
+    skipping: tuple[World, WorkflowEnvironment],
+) -> None:
+    world, environment = skipping
+    with world.database.write() as session:
+        policy = session.exec(select(ApprovalPolicy)).one()
+        policy.auto_approve_renewals = False
+        session.add(policy)
+    first = await issue(world, "declined.example.org", 47)
+    await pass_time(environment, timedelta(days=33))
+    renewal = world.rows(CertificateRequest)[-1]
+    assert renewal.renews_certificate_id == first.id
+    await world.workflow(renewal.id).execute_update("decline", AdministratorWord("bob", "not yet"))
+    await world.workflow(renewal.id).result()
+    await environment.sleep(timedelta(hours=2))
+    again = world.rows(CertificateRequest)[-1]
+    assert again.id != renewal.id
+    assert "renewal.failed" in actions(world)
+    await world.until(again.id, state=InstallState.KEY_READY)
+    await world.workflow(again.id).execute_update("approve", AdministratorWord("bob"))
+    await world.workflow(again.id).result()
+    assert newest(world).request_id == again.id
+
+
+async def test_a_gateway_that_never_comes_is_told_and_waited_for(
+    skipping: tuple[World, WorkflowEnvironment],
+) -> None:
+    world, environment = skipping
+    with world.database.write() as session:
+        session.add(Gateway(name="away", name_key="away", created_at=world.clock()))
+    number = await world.submit("away.example.org", gateway="away")
+    await pass_time(environment, timedelta(days=10))
+    detail = world.show(number)
+    assert not detail.closed
+    assert "Gateway away does not take its work" in (detail.reason or "")
+    assert len((await world.workflow(number).fetch_history()).events) < 400
+    await world.workflow(number).execute_update("cancel", AdministratorWord("alice"))
+    assert world.show(number).status == CertificateStatus.CANCELED
