@@ -39,7 +39,7 @@ def show() -> None:
     """Draw the page."""
     context = session.context()
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title("Certificates", width="content")
+        st.title("Certificates", anchor=False, width="content")
         st.button("Refresh", icon=":material/refresh:", key="refresh")
     wanted = _filters(context)
     if wanted != Filter():
@@ -161,10 +161,10 @@ def renewal(row: CertificateRow, moment: datetime) -> str | None:
 def _empty(wanted: Filter) -> None:
     with st.container(border=True, horizontal_alignment="center", key="empty"):
         if wanted != Filter():
-            st.markdown("### :material/search_off: No certificate matches these filters")
+            st.subheader(":material/search_off: No certificate matches these filters", anchor=False)
             st.caption("Take a filter away, or clear them all.")
         else:
-            st.markdown("### :material/verified: No certificates yet")
+            st.subheader(":material/verified: No certificates yet", anchor=False)
             st.caption("A certificate shows up here as soon as a CA has issued it for one of your requests.")
             if places.known(places.NEW_REQUEST) and st.button("New request", type="primary", key="first"):
                 places.go(places.NEW_REQUEST)

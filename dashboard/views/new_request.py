@@ -24,7 +24,7 @@ def show() -> None:
     """Draw the form."""
     context = session.context()
     draft = int(st.session_state.setdefault(_DRAFT, 1))
-    st.title("New request")
+    st.title("New request", anchor=False)
     owners = organizations.listing(context)
     gateways = filters.gateway_names(context)
     if not owners or not gateways:
@@ -46,7 +46,7 @@ def _form(
     context: Context, owners: Sequence[organizations.OrganizationRow], gateways: list[str], draft: int
 ) -> NewRequest:
     with st.container(border=True):
-        st.markdown("##### For whom")
+        st.subheader("For whom", anchor=False)
         left, right = st.columns(2)
         names = [row.name for row in owners]
         organization = left.selectbox(
@@ -67,7 +67,7 @@ def _form(
             key=f"department-{draft}-{organization}",
         )
     with st.container(border=True):
-        st.markdown("##### Where it is installed")
+        st.subheader("Where it is installed", anchor=False)
         gateway = st.selectbox(
             "Gateway",
             gateways,
@@ -77,7 +77,7 @@ def _form(
         )
         endpoint, binding = _place(context, gateway, draft)
     with st.container(border=True):
-        st.markdown("##### Names")
+        st.subheader("Names", anchor=False)
         common_name = st.text_input(
             "Common name", key=f"cn-{draft}", max_chars=253, placeholder="www.example.com", autocomplete="off"
         )
@@ -89,7 +89,7 @@ def _form(
             help="DNS names and IP addresses, at most 100 in all. The common name is among them by itself.",
         )
     with st.container(border=True):
-        st.markdown("##### Certificate")
+        st.subheader("Certificate", anchor=False)
         known = profiles.listing(context)
         left, middle, right = st.columns(3)
         profile = left.selectbox("Profile", [row.name for row in known], key=f"profile-{draft}")
@@ -201,7 +201,7 @@ def _submit(context: Context, new: NewRequest) -> None:
 
 def _guide() -> None:
     with st.container(border=True):
-        st.markdown("##### What happens then")
+        st.subheader("What happens then", anchor=False)
         st.markdown(
             "1. The gateway makes the private key where it is used, and a CSR. The key never leaves the gateway.\n"
             "2. Somebody else than you approves the request, unless your policy says otherwise.\n"

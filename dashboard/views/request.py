@@ -154,7 +154,7 @@ def _overview(detail: RequestDetail) -> None:
     )
     if detail.issued_fingerprint:
         st.space("small")
-        st.markdown("##### What is served")
+        st.subheader("What is served", anchor=False)
         _served(detail)
 
 
@@ -204,7 +204,7 @@ def _decisions(detail: RequestDetail) -> None:
 
 
 def _timeline(trail: list[AuditRow]) -> None:
-    st.markdown("##### Timeline")
+    st.subheader("Timeline", anchor=False)
     if not trail:
         st.caption("Nothing is told of this request yet.")
     with st.container(key="timeline"):

@@ -68,7 +68,7 @@ def show() -> None:
 
 def _head(context: Context) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title("Requests", width="content")
+        st.title("Requests", anchor=False, width="content")
         with st.container(horizontal=True, width="content", gap="small"):
             # A press on any button runs the page, which reads everything anew.
             st.button("Refresh", icon=":material/refresh:", key="refresh", on_click=actions.forget_told)
@@ -226,13 +226,13 @@ def _group_name(by: Group, key: str) -> str:
 def _empty(context: Context, wanted: Filter) -> None:
     with st.container(border=True, horizontal_alignment="center", key="empty"):
         if wanted.awaiting_me:
-            st.markdown("### :material/task_alt: Nothing awaits your decision")
+            st.subheader(":material/task_alt: Nothing awaits your decision", anchor=False)
             st.caption("Requests that you may approve show up here as soon as their key and CSR are made.")
         elif wanted != Filter():
-            st.markdown("### :material/search_off: No request matches these filters")
+            st.subheader(":material/search_off: No request matches these filters", anchor=False)
             st.caption("Take a filter away, or clear them all.")
         else:
-            st.markdown("### :material/inbox: No requests yet")
+            st.subheader(":material/inbox: No requests yet", anchor=False)
             if session.holds(context, Privilege.REQUEST):
                 st.caption("Request a certificate for something that an endpoint serves; it shows up here at once.")
                 if st.button("Request the first certificate", type="primary", key="first"):

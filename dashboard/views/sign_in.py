@@ -14,7 +14,7 @@ def show() -> None:
     """The form. The address stays as it is, so that a deep link is followed after signing in."""
     _, middle, _ = st.columns([1, 1.1, 1])
     with middle, st.container(key="sign-in"):
-        st.title("Sign in")
+        st.title("Sign in", anchor=False)
         if why := session.farewell():
             components.notice("info", why)
         with st.form("sign-in-form", border=True):
