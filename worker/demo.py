@@ -7,26 +7,24 @@ gateway are killed, so that one can see what a durable workflow is.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlmodel import select
+from typing import Any
 
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model.database import Database
 from model.errors import CertgateError, Unavailable
-from model.states import AccessMethod, InstallState
-from model.tables import Administrator
+from model.states import AccessMethod, InstallState, Role
 from operations import administrators, bootstrap, decisions, endpoints, identity, requests, submission
 from operations.context import Context, now
-from operations.lookup import identity as identity_of
 from worker import gateway_home, readiness, settings
 from worker.door import Door
 from worker.playground import DisposableNginx, served_by
@@ -80,7 +78,8 @@ async def _run(place: Path, say: Callable[[str], None]) -> DemoResult:
             up(home, headless=True, on_ready=ready.set_result, prepare=_prepare, notify=say, stop=stop)
         )
         try:
-            await asyncio.wait({ready, everything}, return_when=asyncio.FIRST_COMPLETED)
+            first: list[asyncio.Future[Any]] = [ready, everything]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 await everything
                 raise Unavailable("The demo was stopped before it began.")
@@ -100,7 +99,7 @@ async def _main_job(home: Settings, nginx: DisposableNginx, before: str, say: Ca
         endpoints.add(
             admin,
             endpoints.NewEndpoint(
-                gateway=bootstrap.LOCAL_GATEWAY, name="demo nginx", type="nginx", settings=dict(nginx.settings)
+                gateway=bootstrap.LOCAL_GATEWAY, name="demo nginx", type="nginx", settings=_words(nginx.settings)
             ),
         )
         found = await endpoints.discover(admin, bootstrap.LOCAL_GATEWAY, "demo nginx")
@@ -173,13 +172,17 @@ async def _prepare(home: Settings) -> None:
 
 def _acting(door: Door, login: str) -> Context:
     """The context of one of the demo's two people, who is made if need be."""
-    with door.database.read() as session:
-        row = session.exec(select(Administrator).where(Administrator.login == login)).one_or_none()
-    if row is None:
-        owner = door.context(identity.owner(door.database), AccessMethod.COMMAND_LINE)
-        administrators.add(owner, administrators.NewAdministrator(login=login, full_name=login.title(), role="MRAO"))
+    owner = door.context(identity.owner(door.database), AccessMethod.COMMAND_LINE)
+    known = {row.login: row.id for row in administrators.listing(owner)}
+    if login not in known:
+        administrators.add(owner, administrators.NewAdministrator(login=login, full_name=login.title(), role=Role.MRAO))
         return _acting(door, login)
-    return door.context(identity.recognize(door.database, identity_of(row)), AccessMethod.COMMAND_LINE)
+    return door.context(identity.recognize(door.database, known[login]), AccessMethod.COMMAND_LINE)
+
+
+def _words(values: Mapping[str, object]) -> dict[str, str]:
+    """Settings as one types them."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 async def _until(context: Context, request_id: int, state: InstallState) -> requests.RequestDetail:
