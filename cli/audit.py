@@ -59,9 +59,8 @@ def list_entries(
         page = operations.listing(context, wanted, offset, limit)
     columns = {
         "No.": lambda row: row.sequence,
-        "Time": lambda row: row.time,
+        "Time": lambda row: shown(row.time)[:16],
         "Who": lambda row: row.actor,
-        "By": lambda row: row.access_method,
         "Action": lambda row: row.action,
         "Outcome": lambda row: row.outcome,
         "Description": lambda row: row.description,

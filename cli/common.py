@@ -38,6 +38,7 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many row
 Offset = Annotated[int, typer.Option(min=0, help="Skip so many rows.")]
 
 WIDTH_WITHOUT_TERMINAL = 100
+_WHOLE = 16  # characters
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -100,6 +101,10 @@ def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run a coroutine to its end."""
     import asyncio
 
+    from temporalio.runtime import Runtime, TelemetryConfig
+
+    # The engine's library writes its log on stdout, where only data belong. What matters comes as an error, too.
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)
     return asyncio.run(work)
 
 
@@ -169,9 +174,12 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for title in titles:
-        drawn.add_column(title, overflow="fold")
-    for row in rows:
+    lines = list(rows)
+    for number, title in enumerate(titles):
+        # Short cells (times, states, numbers) stay whole; the long ones share what is left.
+        short = all(len(line[number]) <= _WHOLE for line in lines)
+        drawn.add_column(title, overflow="fold", no_wrap=short)
+    for row in lines:
         drawn.add_row(*(Text(cell) for cell in row))
     Console(width=width, highlight=False).print(drawn)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.common import Json, emit_fields, emit_json, opened, read_text, run, say, surroundings, table
+from cli.common import Json, clean, emit_fields, emit_json, opened, read_text, run, say, surroundings, table
 from model.errors import InvalidInput
 from model.states import AccessMethod
 
@@ -93,11 +94,16 @@ def _history(file: Path) -> WorkflowHistory:
 
 async def _replayed(histories: list[tuple[Path, WorkflowHistory]]) -> list[dict[str, Any]]:
     from temporalio.contrib.pydantic import pydantic_data_converter
+    from temporalio.runtime import Runtime, TelemetryConfig
     from temporalio.worker import Replayer
 
     from workflows.registry import WORKFLOWS, runner
 
-    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=runner(), data_converter=pydantic_data_converter)
+    # Without a log of its own: the engine's library would write what it finds on stdout, between our lines.
+    quiet = Runtime(telemetry=TelemetryConfig(logging=None))
+    replayer = Replayer(
+        workflows=WORKFLOWS, workflow_runner=runner(), data_converter=pydantic_data_converter, runtime=quiet
+    )
     results = []
     for file, history in histories:
         result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
@@ -107,7 +113,14 @@ async def _replayed(histories: list[tuple[Path, WorkflowHistory]]) -> list[dict[
                 "file": str(file),
                 "workflow_id": history.workflow_id,
                 "ok": problem is None,
-                "problem": None if problem is None else next(iter(str(problem).splitlines()), repr(problem)),
+                "problem": None if problem is None else _sentence(problem),
             }
         )
     return results
+
+
+def _sentence(problem: Exception) -> str:
+    """What the engine's library says, without the dump of the structures around it."""
+    text = str(problem) or repr(problem)
+    found = re.search(r'message: "((?:[^"\\]|\\.)*)"', text)
+    return clean(found[1] if found else text).splitlines()[0][:500]

@@ -10,14 +10,12 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
-from temporalio.api.workflowservice.v1 import ListWorkersRequest
-from temporalio.service import RPCError
 
-from model.errors import Conflict, InvalidInput, Unavailable
+from model.errors import Conflict, InvalidInput
 from model.naming import gateway_queue
 from model.rules.permissions import Scope
 from model.states import ConnectionStatus, DelegationMode, Privilege
@@ -37,11 +35,10 @@ from operations import lookup
 from operations.context import Context
 from operations.lookup import identity
 from operations.organizations import said, scopes_named
+from operations.presence import connection_status, heartbeats
 
 TOKEN_PREFIX = "cgj_"  # noqa: S105  (what tokens begin with)
 TOKEN_LIFETIME = timedelta(hours=24)
-# Workers beat every five seconds; three beats without one are a lost connection.
-CONNECTED_WITHIN = timedelta(seconds=15)
 _LONGEST_NAME, _LONGEST_COMMENT = 128, 256
 _NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
 # Starts the `name_key` of a gateway that was deleted but is still told of by old requests; no name can begin so.
@@ -136,35 +133,6 @@ async def statuses(context: Context) -> dict[int, ConnectionStatus]:
     seen = await heartbeats(context)
     now = context.clock()
     return {row.id: connection_status(seen.get(gateway_queue(row.id)), row.joined_at, now) for row in rows}
-
-
-def connection_status(seen: datetime | None, joined_at: datetime | None, now: datetime) -> ConnectionStatus:
-    """What the age of a gateway's youngest heartbeat means."""
-    if seen is not None and now - seen < CONNECTED_WITHIN:
-        return ConnectionStatus.CONNECTED
-    return ConnectionStatus.PENDING if seen is None and joined_at is None else ConnectionStatus.DISCONNECTED
-
-
-async def heartbeats(context: Context) -> dict[str, datetime]:
-    """The youngest heartbeat on each task queue that the engine knows of. Raises `Unavailable`."""
-    client = await context.temporal()
-    youngest: dict[str, datetime] = {}
-    token = b""
-    try:
-        while True:
-            answer = await client.workflow_service.list_workers(
-                ListWorkersRequest(namespace=client.namespace, page_size=1000, next_page_token=token)
-            )
-            for info in answer.workers_info:
-                beat = info.worker_heartbeat
-                at = beat.heartbeat_time.ToDatetime(tzinfo=UTC)
-                if at > youngest.get(beat.task_queue, datetime.min.replace(tzinfo=UTC)):
-                    youngest[beat.task_queue] = at
-            token = answer.next_page_token
-            if not token:
-                return youngest
-    except RPCError as error:
-        raise Unavailable(f"Temporal does not say which gateways are connected ({error.message}).") from error
 
 
 def add(context: Context, new: NewGateway) -> Enrollment:

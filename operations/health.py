@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 import tempfile
 import time
@@ -33,6 +34,7 @@ from workflows import attributes
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _NOT_STARTED_AFTER = timedelta(minutes=1)
 _LOOKED_AT = 200
+_BEATS_AWAITED = 7  # seconds; workers beat every five
 _NEEDS_A_PERSON = (InstallState.FAILED, InstallState.ACTION_REQUIRED, InstallState.ROLLED_BACK)
 
 
@@ -164,13 +166,20 @@ async def _manager(client: Client, now: datetime) -> list[Finding]:
 
 
 async def _gateways(context: Context) -> list[Finding]:
+    rows = gateways.listing(context)
+    away = {row.id for row in rows if row.active and row.joined_at is not None}
     try:
-        statuses = await gateways.statuses(context)
+        # A worker that has just started is seen from its first heartbeat on.
+        for _ in range(_BEATS_AWAITED):
+            statuses = await gateways.statuses(context)
+            if not any(statuses.get(number) == ConnectionStatus.DISCONNECTED for number in away):
+                break
+            await asyncio.sleep(1)
     except Unavailable as error:
         return [Finding("gateways", None, error.message)]
     findings = []
-    for row in gateways.listing(context):
-        status = statuses[row.id]
+    for row in rows:
+        status = statuses.get(row.id, ConnectionStatus.PENDING)
         name = f"gateway {row.name}"
         if not row.active:
             findings.append(Finding(name, None, f"Gateway {row.name} is switched off; it is {status.lower()}."))

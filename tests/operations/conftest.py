@@ -1,0 +1,214 @@
+"""Records to act on: two organizations, three gateways, a request with its certificate, and five administrators."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlmodel import col, select
+from temporalio.client import Client
+
+from connectors.registry import Surroundings
+from connectors.secrets import resolve
+from model import audit, x509
+from model.database import Database
+from model.errors import Unavailable
+from model.keys import KeyAlgorithm
+from model.states import AccessMethod, CertificateStatus, DelegationMode, InstallState, Privilege, Role
+from model.tables import (
+    Administrator,
+    ApprovalPolicy,
+    AuditEntry,
+    Certificate,
+    CertificateAuthority,
+    CertificateProfile,
+    CertificateRequest,
+    Delegation,
+    Department,
+    Endpoint,
+    EndpointBinding,
+    Gateway,
+    Installation,
+    Organization,
+    RoleAssignment,
+)
+from operations import identity
+from operations.context import Context
+from operations.lookup import identity as number_of
+from worker.playground import self_signed
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+EVERYTHING = tuple(Privilege)
+
+
+@dataclass
+class Records:
+    """A filled database and who may act on it."""
+
+    database: Database
+    home: Path
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """For operations that open connectors."""
+        return Surroundings(self.home, resolve)
+
+    def acting(self, login: str) -> Context:
+        """The context of an administrator, without an engine."""
+        with self.database.read() as session:
+            row = session.exec(select(Administrator).where(Administrator.login == login)).one()
+        actor = identity.recognize(self.database, number_of(row))
+
+        async def away() -> Client:
+            raise Unavailable("There is no engine here.")
+
+        return Context(self.database, actor, AccessMethod.API, away, lambda: NOW)
+
+    def audited(self) -> list[tuple[str, str]]:
+        """Action and outcome of all entries, in order."""
+        with self.database.read() as session:
+            rows = session.exec(select(AuditEntry).order_by(col(AuditEntry.sequence))).all()
+            return [(row.action, str(row.outcome)) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file to copy: filling one takes a while."""
+    path = tmp_path_factory.mktemp("filled") / "certgate.db"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    fill(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def records(filled: Path, tmp_path: Path) -> Iterator[Records]:
+    """Filled as the module's docstring says."""
+    shutil.copyfile(filled, tmp_path / "certgate.db")
+    database = Database(f"sqlite:///{tmp_path}/certgate.db")
+    yield Records(database, tmp_path)
+    database.close()
+
+
+def fill(database: Database) -> None:
+    """Alpha has a department Web; request 1 and certificate 1 are Web's; nothing is Beta's but a gateway."""
+    with database.write() as session:
+        alpha, beta = Organization(name="Alpha"), Organization(name="Beta")
+        session.add_all([alpha, beta])
+        session.flush()
+        web = Department(organization_id=number_of(alpha), name="Web")
+        session.add(web)
+        session.flush()
+        a, b, w = number_of(alpha), number_of(beta), number_of(web)
+
+        def administrator(login: str, role: Role, organization: int | None, privileges: Sequence[Privilege]) -> int:
+            row = Administrator(login=login, created_at=NOW)
+            session.add(row)
+            session.flush()
+            session.add(
+                RoleAssignment(
+                    administrator_id=number_of(row),
+                    role=role,
+                    organization_id=organization,
+                    department_id=w if role == Role.DRAO else None,
+                    privileges=[str(one) for one in privileges],
+                )
+            )
+            return number_of(row)
+
+        administrator("mrao", Role.MRAO, None, ())
+        administrator("rao", Role.RAO, a, EVERYTHING)
+        administrator("bare", Role.RAO, a, ())
+        administrator("drao", Role.DRAO, a, EVERYTHING)
+        administrator("stranger", Role.RAO, b, EVERYTHING)
+        requester = administrator("requester", Role.DRAO, a, (Privilege.REQUEST,))
+
+        gateways = {}
+        for name, organization, department in (
+            ("general", None, None),
+            ("alpha", a, None),
+            ("web", a, w),
+            ("beta", b, None),
+        ):
+            mode = DelegationMode.GENERAL if organization is None else DelegationMode.CUSTOMIZED
+            gateway = Gateway(name=name, name_key=name, delegation_mode=mode, created_at=NOW, joined_at=NOW)
+            session.add(gateway)
+            session.flush()
+            gateways[name] = number_of(gateway)
+            if organization is not None:
+                session.add(
+                    Delegation(gateway_id=number_of(gateway), organization_id=organization, department_id=department)
+                )
+        endpoint = Endpoint(gateway_id=gateways["alpha"], name="nginx", type="nginx")
+        session.add(endpoint)
+        session.flush()
+        session.add(EndpointBinding(endpoint_id=number_of(endpoint), binding="a:443", names=["a.example"]))
+
+        authority = CertificateAuthority(name="private", type="private", settings={"name": "tests"})
+        session.add(authority)
+        session.flush()
+        profile = CertificateProfile(name="server", authority_id=number_of(authority))
+        session.add_all([profile, ApprovalPolicy(name="default"), ApprovalPolicy(name="alpha", organization_id=a)])
+        session.flush()
+        request = CertificateRequest(
+            organization_id=a,
+            department_id=w,
+            requester_id=requester,
+            common_name="a.example",
+            names=["a.example"],
+            profile_id=number_of(profile),
+            authority_id=number_of(authority),
+            gateway_id=gateways["alpha"],
+            endpoint_id=number_of(endpoint),
+            binding="a:443",
+            key_algorithm=KeyAlgorithm.EC_P256,
+            install_state=InstallState.KEY_READY,
+            started=True,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        session.add(request)
+        session.flush()
+        leaf = x509.load_certificate(self_signed(["a.example"])[0].decode())
+        certificate = Certificate(
+            request_id=number_of(request),
+            organization_id=a,
+            department_id=w,
+            common_name="a.example",
+            pem=leaf.public_bytes(Encoding.PEM).decode(),
+            serial_number=x509.serial_hex(leaf),
+            fingerprint=x509.fingerprint(leaf),
+            not_before=NOW,
+            not_after=NOW + timedelta(days=47),
+            status=CertificateStatus.ISSUED,
+            active=True,
+        )
+        session.add(certificate)
+        session.flush()
+        session.add(
+            Installation(
+                certificate_id=number_of(certificate),
+                endpoint_id=number_of(endpoint),
+                binding="a:443",
+                state=InstallState.COMPLETED,
+                updated_at=NOW,
+            )
+        )
+        for organization, thing in ((a, "request"), (b, "organization"), (None, "installation")):
+            act = audit.Act(
+                actor="requester",
+                access_method=AccessMethod.API,
+                action=f"{thing}.done",
+                object_type=thing,
+                object_id=1,
+                organization_id=organization,
+                department_id=w if organization == a else None,
+                description=f"Something happened to the {thing}.",
+            )
+            audit.append(session, act, NOW)

@@ -1,0 +1,132 @@
+"""Gateways: names, tokens, delegation, deletion, and what a heartbeat means."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from model.states import ConnectionStatus, DelegationMode
+from model.tables import CertificateRequest, Gateway
+from operations import gateways, joining, presence
+from operations.gateways import NewGateway
+from tests.operations.conftest import NOW, Records
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a" * 129, "a_b", "a/b", "#1", "a\nb", "<b>", "ß" * 100])
+def test_a_wrong_name_is_refused_and_nothing_is_made(records: Records, name: str) -> None:
+    context = records.acting("mrao")
+    before = len(gateways.listing(context))
+    with pytest.raises(InvalidInput):
+        gateways.add(context, NewGateway(name))
+    assert len(gateways.listing(context)) == before
+
+
+@pytest.mark.parametrize("name", ["Hamburg 1", "St. John's", "Zürich-Süd", "a" * 128])
+def test_a_right_name_is_kept_and_unique_in_any_case(records: Records, name: str) -> None:
+    context = records.acting("mrao")
+    gateways.add(context, NewGateway(f" {name} "))
+    assert gateways.show(context, name.upper()).name == name
+    with pytest.raises(Conflict):
+        gateways.add(context, NewGateway(name.swapcase()))
+
+
+def test_comments_have_a_limit(records: Records) -> None:
+    with pytest.raises(InvalidInput, match="256"):
+        gateways.add(records.acting("mrao"), NewGateway("new", comments="x" * 257))
+
+
+def test_a_token_says_where_to_go_and_only_its_hash_is_kept(records: Records) -> None:
+    enrollment = gateways.add(records.acting("mrao"), NewGateway("new", address="temporal.example:7233", namespace="n"))
+    token = joining.read_token(enrollment.token + "\n")
+    assert (token.gateway_id, token.name) == (enrollment.gateway_id, "new")
+    assert (token.address, token.namespace) == ("temporal.example:7233", "n")
+    with records.database.read() as session:
+        row = session.get_one(Gateway, enrollment.gateway_id)
+    assert row.token_digest == hashlib.sha256(token.secret.encode()).hexdigest()
+    assert row.token_expires_at == NOW + timedelta(hours=24)
+    assert token.secret not in repr(enrollment) + repr(token) + repr(row)
+
+
+@pytest.mark.parametrize("text", ["", "cgj_", "cgj_!!!", "cgt_abc", "cgj_e30", "cgj_WzFd", "cgj_" + "A" * 100_000])
+def test_what_is_no_token_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        joining.read_token(text)
+    assert text not in caught.value.message or len(text) < 5
+
+
+def test_customized_needs_somebody_and_general_nobody(records: Records) -> None:
+    context = records.acting("mrao")
+    with pytest.raises(InvalidInput):
+        gateways.add(context, NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED))
+    with pytest.raises(InvalidInput):
+        gateways.add(context, NewGateway("new", organizations=["Alpha"]))
+    with pytest.raises(InvalidInput, match="ORGANIZATION/NAME"):
+        gateways.delegate(context, "alpha", departments=["Web"])
+    with pytest.raises(NotFound):
+        gateways.delegate(context, "alpha", departments=["Beta/Web"])
+
+
+def test_nobody_delegates_what_is_not_his(records: Records) -> None:
+    context = records.acting("rao")
+    with pytest.raises(NotFound):
+        gateways.delegate(context, "alpha", organizations=["Alpha", "Beta"])
+    gateways.delegate(records.acting("mrao"), "alpha", organizations=["Alpha", "Beta"])
+    # Taking it away from Beta is not his either.
+    with pytest.raises(NotPermitted):
+        gateways.delegate(context, "alpha", organizations=["Alpha"])
+    # And he is not told of Beta.
+    assert gateways.show(context, "alpha").organizations == ["Alpha"]
+    assert gateways.show(records.acting("mrao"), "alpha").organizations == ["Alpha", "Beta"]
+
+
+def test_a_delegation_that_is_so_already_is_not_told_again(records: Records) -> None:
+    before = records.audited()
+    gateways.delegate(records.acting("rao"), "alpha", organizations=["Alpha", "Alpha"])
+    assert records.audited() == before
+
+
+def test_a_gateway_with_work_is_deleted_only_by_force(records: Records) -> None:
+    context = records.acting("mrao")
+    with pytest.raises(Conflict, match=r"1 open request, 1 active installation, 1 endpoint"):
+        gateways.delete(context, "alpha")
+    assert str(gateways.delete(context, "alpha", force=True)) == "1 open request, 1 active installation, 1 endpoint"
+    assert "alpha" not in {row.name for row in gateways.listing(context)}
+    with pytest.raises(NotFound):
+        gateways.show(context, "alpha")
+    # Its requests still tell of it, and its name is free.
+    with records.database.read() as session:
+        request = session.get_one(CertificateRequest, 1)
+        assert not session.get_one(Gateway, request.gateway_id).active
+    gateways.add(context, NewGateway("alpha"))
+
+
+def test_a_gateway_without_past_is_gone_for_good(records: Records) -> None:
+    context = records.acting("mrao")
+    gateways.delete(context, "beta")
+    with records.database.read() as session:
+        assert session.get(Gateway, 4) is None
+    gateways.add(context, NewGateway("Beta"))
+
+
+def test_edit_changes_what_is_given(records: Records) -> None:
+    context = records.acting("mrao")
+    row = gateways.edit(context, "beta", new_name="BETA", comments="x", active=False)
+    assert (row.name, row.comments, row.active) == ("BETA", "x", False)
+    with pytest.raises(Conflict):
+        gateways.edit(context, "beta", new_name="Alpha")
+
+
+def test_what_a_heartbeat_means() -> None:
+    def status(age: float | None, joined: bool) -> ConnectionStatus:
+        seen = None if age is None else NOW - timedelta(seconds=age)
+        return presence.connection_status(seen, NOW if joined else None, NOW)
+
+    assert status(14.9, True) == ConnectionStatus.CONNECTED
+    assert status(15, True) == ConnectionStatus.DISCONNECTED
+    assert status(14.9, False) == ConnectionStatus.CONNECTED
+    assert status(60, False) == ConnectionStatus.DISCONNECTED
+    assert status(None, True) == ConnectionStatus.DISCONNECTED
+    assert status(None, False) == ConnectionStatus.PENDING

@@ -1,0 +1,313 @@
+"""Every operation, asked by every kind of administrator. A public operation without a row here fails the test."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import operations
+from model.errors import Conflict, NotFound, NotPermitted, Unavailable
+from model.states import DelegationMode, Role
+from operations import (
+    administrators,
+    audit_trail,
+    authorities,
+    certificates,
+    decisions,
+    endpoints,
+    gateways,
+    health,
+    organizations,
+    policies,
+    profiles,
+    requests,
+    submission,
+    trust,
+)
+from operations.context import Context
+from tests import pki
+from tests.operations.conftest import Records
+
+ROLES = ("mrao", "rao", "bare", "drao", "stranger")
+OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
+# Operations on a context that others call inside theirs, after they have authorized.
+HELPERS = {
+    "presence.heartbeats",
+    "gateways.require_custody",
+    "decisions.visible",
+    "decisions.words",
+    "health.database_findings",
+    "trust.keep",
+}
+
+Call = Callable[[Context, Records], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one operation answers to whom: `OK`, `REFUSED` (and audited), `HIDDEN` (does not exist for him), or, for a
+    list, what is in it."""
+
+    call: Call
+    mrao: Any = OK
+    rao: Any = OK
+    bare: Any = OK
+    drao: Any = OK
+    stranger: Any = OK
+
+
+def owners(call: Call, hidden: bool = False) -> Row:
+    """Only for MRAOs. With `hidden`, others don't even see the thing."""
+    others = HIDDEN if hidden else REFUSED
+    return Row(call, OK, others, others, others, others)
+
+
+def names(rows: list[Any]) -> set[str]:
+    return {row.name for row in rows}
+
+
+NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
+NEW_GATEWAY = gateways.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
+NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
+ROOT = pki.pem(pki.make_ca("A root").certificate)
+
+TABLE: dict[str, Row] = {
+    "organizations.listing": Row(
+        lambda c, r: {(row.name, *row.departments) for row in organizations.listing(c)},
+        mrao={("Alpha", "Web"), ("Beta",)},
+        rao={("Alpha", "Web")},
+        bare={("Alpha", "Web")},
+        drao={("Alpha", "Web")},
+        stranger={("Beta",)},
+    ),
+    "organizations.add": owners(lambda c, r: organizations.add(c, "Gamma")),
+    "organizations.rename": Row(
+        lambda c, r: organizations.rename(c, "Alpha", "Gamma"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "organizations.remove": Row(lambda c, r: organizations.remove(c, "Alpha"), OK, REFUSED, REFUSED, REFUSED, HIDDEN),
+    "organizations.add_department": Row(
+        lambda c, r: organizations.add_department(c, "Alpha", "Mail"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "organizations.rename_department": Row(
+        lambda c, r: organizations.rename_department(c, "Alpha", "Web", "Mail"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "organizations.remove_department": Row(
+        lambda c, r: organizations.remove_department(c, "Alpha", "Web"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "gateways.listing": Row(
+        lambda c, r: names(gateways.listing(c)),
+        mrao={"general", "alpha", "web", "beta"},
+        rao={"general", "alpha", "web"},
+        bare={"general", "alpha", "web"},
+        drao={"general", "alpha", "web"},
+        stranger={"general", "beta"},
+    ),
+    "gateways.show": Row(lambda c, r: gateways.show(c, "Alpha"), stranger=HIDDEN),
+    "gateways.statuses": Row(lambda c, r: gateways.statuses(c)),
+    "gateways.add": Row(lambda c, r: gateways.add(c, NEW_GATEWAY), bare=REFUSED, drao=REFUSED, stranger=HIDDEN),
+    "gateways.edit": Row(
+        lambda c, r: gateways.edit(c, "alpha", comments="x"), bare=REFUSED, drao=REFUSED, stranger=HIDDEN
+    ),
+    "gateways.edit a general one": Row(
+        lambda c, r: gateways.edit(c, "general", comments="x"), OK, REFUSED, REFUSED, REFUSED, REFUSED
+    ),
+    "gateways.edit a department's": Row(
+        lambda c, r: gateways.edit(c, "web", comments="x"), OK, OK, REFUSED, OK, HIDDEN
+    ),
+    "gateways.delegate": Row(
+        lambda c, r: gateways.delegate(c, "alpha", departments=["Alpha/Web"]), OK, OK, REFUSED, REFUSED, HIDDEN
+    ),
+    "gateways.delegate to everybody": Row(
+        lambda c, r: gateways.delegate(c, "alpha", general=True), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "gateways.hanging": Row(lambda c, r: gateways.hanging(c, "alpha"), stranger=HIDDEN),
+    "gateways.delete": Row(lambda c, r: gateways.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "endpoints.listing": Row(
+        lambda c, r: names(endpoints.listing(c)), {"nginx"}, {"nginx"}, {"nginx"}, {"nginx"}, set()
+    ),
+    "endpoints.show": Row(lambda c, r: endpoints.show(c, "alpha", "nginx"), stranger=HIDDEN),
+    "endpoints.bindings": Row(lambda c, r: endpoints.bindings(c, "alpha", "nginx"), stranger=HIDDEN),
+    "endpoints.add": Row(lambda c, r: endpoints.add(c, NEW_ENDPOINT), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "endpoints.edit": Row(
+        lambda c, r: endpoints.edit(c, "alpha", "nginx", endpoints.EndpointChange(window_minutes=30)),
+        OK,
+        OK,
+        REFUSED,
+        REFUSED,
+        HIDDEN,
+    ),
+    "endpoints.remove": Row(lambda c, r: endpoints.remove(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "endpoints.discover": Row(lambda c, r: endpoints.discover(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "certificates.listing": Row(lambda c, r: certificates.listing(c).total, 1, 1, 1, 1, 0),
+    "certificates.show": Row(lambda c, r: certificates.show(c, 1), stranger=HIDDEN),
+    "certificates.download": Row(lambda c, r: certificates.download(c, 1), stranger=HIDDEN),
+    "certificates.renew": Row(lambda c, r: certificates.renew(c, 1), bare=REFUSED, stranger=HIDDEN),
+    "certificates.revoke": Row(lambda c, r: certificates.revoke(c, 1, "superseded", ""), bare=REFUSED, stranger=HIDDEN),
+    "certificates.set_auto_renew": Row(
+        lambda c, r: certificates.set_auto_renew(c, 1, False), bare=REFUSED, stranger=HIDDEN
+    ),
+    "audit_trail.listing": Row(
+        lambda c, r: {row.object_type for row in audit_trail.listing(c).rows},
+        mrao={"request", "organization", "installation"},
+        rao={"request"},
+        bare=REFUSED,
+        drao={"request"},
+        stranger={"organization"},
+    ),
+    "audit_trail.export": Row(
+        lambda c, r: {row.object_type for row in audit_trail.export(c)},
+        mrao={"request", "organization", "installation"},
+        rao={"request"},
+        bare=REFUSED,
+        drao={"request"},
+        stranger={"organization"},
+    ),
+    "audit_trail.for_request": Row(lambda c, r: audit_trail.for_request(c, 1), stranger=HIDDEN),
+    "audit_trail.verify": owners(lambda c, r: audit_trail.verify(c)),
+    "administrators.listing": Row(
+        lambda c, r: {row.login for row in administrators.listing(c)},
+        {*ROLES, "requester"},
+        {"rao"},
+        {"bare"},
+        {"drao"},
+        {"stranger"},
+    ),
+    "administrators.show": owners(lambda c, r: administrators.show(c, "requester"), hidden=True),
+    "administrators.show oneself": Row(lambda c, r: administrators.show(c, c.actor.login)),
+    "administrators.add": owners(
+        lambda c, r: administrators.add(c, administrators.NewAdministrator("new", Role.RAO, organizations=["Alpha"]))
+    ),
+    "administrators.edit": owners(
+        lambda c, r: administrators.edit(c, "requester", administrators.AdministratorChange(email="a@b.example")),
+        hidden=True,
+    ),
+    "administrators.edit oneself": Row(
+        lambda c, r: administrators.edit(c, c.actor.login, administrators.AdministratorChange(role=Role.MRAO)),
+        OK,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+    ),
+    "administrators.deactivate": owners(lambda c, r: administrators.deactivate(c, "requester"), hidden=True),
+    "administrators.activate": owners(lambda c, r: administrators.activate(c, "requester"), hidden=True),
+    "administrators.set_password": owners(
+        lambda c, r: administrators.set_password(c, "requester", "long enough, I hope"), hidden=True
+    ),
+    "administrators.set_password of one's own": Row(
+        lambda c, r: administrators.set_password(c, c.actor.login, "long enough, I hope")
+    ),
+    "administrators.token": owners(lambda c, r: administrators.token(c, "requester", timedelta(hours=1)), hidden=True),
+    "administrators.token of one's own": Row(lambda c, r: administrators.token(c, c.actor.login, timedelta(hours=1))),
+    "administrators.revoke_tokens": owners(lambda c, r: administrators.revoke_tokens(c, "requester"), hidden=True),
+    "profiles.listing": Row(lambda c, r: profiles.listing(c)),
+    "profiles.show": Row(lambda c, r: profiles.show(c, "server")),
+    "profiles.add": owners(lambda c, r: profiles.add(c, "new", "private")),
+    "profiles.edit": owners(lambda c, r: profiles.edit(c, "server", profiles.ProfileChange(reuse_key=True))),
+    "profiles.remove": owners(lambda c, r: profiles.remove(c, "server")),
+    "policies.listing": Row(
+        lambda c, r: names(policies.listing(c)),
+        {"default", "alpha"},
+        {"default", "alpha"},
+        {"default", "alpha"},
+        {"default", "alpha"},
+        {"default"},
+    ),
+    "policies.show": Row(lambda c, r: policies.show(c, "alpha"), stranger=HIDDEN),
+    "policies.add": owners(lambda c, r: policies.add(c, "new", "Beta")),
+    "policies.edit": Row(
+        lambda c, r: policies.edit(c, "alpha", policies.PolicyChange(four_eyes=False)),
+        OK,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        HIDDEN,
+    ),
+    "policies.remove": Row(lambda c, r: policies.remove(c, "alpha"), OK, REFUSED, REFUSED, REFUSED, HIDDEN),
+    "authorities.listing": Row(
+        lambda c, r: [bool(row.settings) for row in authorities.listing(c)], [True], [False], [False], [False], [False]
+    ),
+    "authorities.show": Row(lambda c, r: authorities.show(c, "private")),
+    "authorities.add": owners(
+        lambda c, r: authorities.add(
+            c,
+            authorities.NewAuthority("second", "private", {"folder": str(r.home / "second")}),
+            r.surroundings,
+        )
+    ),
+    "authorities.edit": owners(lambda c, r: authorities.edit(c, "private", active=False)),
+    "authorities.remove": owners(lambda c, r: authorities.remove(c, "private")),
+    "authorities.check": owners(lambda c, r: authorities.check(c, "private", r.surroundings)),
+    "authorities.orders": owners(lambda c, r: authorities.orders(c, "private", r.surroundings)),
+    "authorities.release": owners(lambda c, r: authorities.release(c, "private", "P-000001", r.surroundings)),
+    "authorities.reject": owners(lambda c, r: authorities.reject(c, "private", "P-000001", "no", r.surroundings)),
+    "trust.listing": Row(lambda c, r: trust.listing(c)),
+    "trust.show": Row(lambda c, r: _missing(lambda: trust.show(c, "0" * 64))),
+    "trust.add": owners(lambda c, r: trust.add(c, ROOT)),
+    "trust.remove": owners(lambda c, r: _missing(lambda: trust.remove(c, "0" * 64))),
+    "health.doctor": owners(lambda c, r: health.doctor(c, r.surroundings)),
+    "requests.listing": Row(lambda c, r: requests.listing(c).total, 1, 1, 1, 1, 0),
+    "requests.counts": Row(
+        lambda c, r: requests.counts(c, "status"),
+        {"REQUESTED": 1},
+        {"REQUESTED": 1},
+        {"REQUESTED": 1},
+        {"REQUESTED": 1},
+        {},
+    ),
+    "requests.show": Row(lambda c, r: requests.show(c, 1), stranger=HIDDEN),
+    "requests.waiting": Row(lambda c, r: requests.waiting(c, 1), stranger=HIDDEN),
+    "requests.watch": Row(lambda c, r: anext(requests.watch(c, 1)), stranger=HIDDEN),
+    "decisions.say": Row(lambda c, r: decisions.say(c, 1, "approve"), bare=REFUSED, stranger=HIDDEN),
+    "decisions.say cancel": Row(lambda c, r: decisions.say(c, 1, "cancel"), bare=REFUSED, stranger=HIDDEN),
+    "submission.submit": Row(lambda c, r: submission.submit(c, NEW_REQUEST), bare=REFUSED, stranger=HIDDEN),
+}
+
+
+def _missing(act: Callable[[], Any]) -> str:
+    """An act on what nobody has: it was allowed when it says so."""
+    with pytest.raises(NotFound):
+        act()
+    return OK
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", TABLE)
+async def test_who_may_do_what(records: Records, name: str, role: str) -> None:
+    row = TABLE[name]
+    expected = getattr(row, role)
+    before = records.audited()
+    context = records.acting(role)
+    try:
+        answer = row.call(context, records)
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        found = answer if expected not in (OK, REFUSED, HIDDEN) else OK
+    except NotFound:
+        found = HIDDEN
+    except NotPermitted:
+        found = REFUSED
+    except (Conflict, Unavailable):
+        # It was allowed, and the thing's state or the missing engine spoke against it.
+        found = OK
+    assert found == expected
+    refused = [entry for entry in records.audited()[len(before) :] if entry[1] == "refused"]
+    assert bool(refused) == (expected == REFUSED)
+
+
+def test_every_operation_has_a_row() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(operations.__path__):
+        loaded = importlib.import_module(f"operations.{module.name}")
+        for name, function in inspect.getmembers(loaded, inspect.isfunction):
+            own = function.__module__ == loaded.__name__ and not name.startswith("_")
+            if own and next(iter(inspect.signature(function).parameters), None) == "context":
+                found.add(f"{module.name}.{name}")
+    assert found - HELPERS == {name.split()[0] for name in TABLE}
