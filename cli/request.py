@@ -169,32 +169,25 @@ def _say_word(number: int, word: Word, comment: str, wait: bool, as_json: bool) 
         from operations import decisions
         from operations import requests as operations
 
+        before = operations.show(context, number)
         receipt = await decisions.say(context, number, word, comment)
         say(receipt.message)
-        detail = operations.show(context, number)
-        if word == "decline" or (word == "cancel" and not wait):
-            _emit_receipt(detail, as_json)
-            return 0
         if not wait:
-            _emit_receipt(detail, as_json)
+            if as_json:
+                emit_json(operations.show(context, number))
             return 0
-        # The word needs a moment to show: what is waited for is the next state, not the one that it was said in.
-        return await ended(context, detail, wait, as_json, said=word)
+        return await ended(context, before, wait, as_json, said=word)
 
     with acting() as context:
         code = run(work(context))
     raise typer.Exit(code)
 
 
-def _emit_receipt(detail: RequestDetail, as_json: bool) -> None:
-    if as_json:
-        emit_json(detail)
-
-
 async def ended(context: Context, detail: RequestDetail, wait: bool, as_json: bool, said: Word | None = None) -> int:
     """Wait if asked for, print the request, and give the exit code."""
     if wait:
-        detail = await _watched(context, detail.id, said)
+        # A word needs a moment to show: what is waited for is the next state, not the one that it was said in.
+        detail = await _watched(context, detail, said is not None)
     if as_json or not wait:
         _emit(detail, as_json)
     if not wait:
@@ -207,8 +200,8 @@ def _told(detail: RequestDetail, said: Word | None) -> int:
         serves = f" and serves {detail.served_fingerprint}" if detail.served_fingerprint else ""
         say(f"Request {detail.id} is done: {detail.common_name} is issued{serves}.")
         return 0
-    if said == "cancel" and detail.status == CertificateStatus.CANCELED:
-        say(f"Request {detail.id} is canceled.")
+    if (said, detail.status) in (("cancel", CertificateStatus.CANCELED), ("decline", CertificateStatus.DECLINED)):
+        say(f"Request {detail.id} is {detail.status.lower()}.")
         return 0
     reason = f" {detail.reason}" if detail.reason else ""
     needed = _needs_a_person(detail)
@@ -230,19 +223,16 @@ def _needs_a_person(detail: RequestDetail) -> str | None:
     return None
 
 
-async def _watched(context: Context, number: int, said: Word | None) -> RequestDetail:
+async def _watched(context: Context, before: RequestDetail, past: bool) -> RequestDetail:
+    """Watch until it is closed or needs a person; with `past` only after it is no longer as it was `before`."""
     from operations import requests as operations
 
-    first: tuple[object, ...] | None = None
+    detail = before
     with _Progress(context) as progress:
-        detail = operations.show(context, number)
-        async for detail in operations.watch(context, number):
+        async for detail in operations.watch(context, before.id):
             await progress.show(detail)
-            state = (detail.status, detail.install_state, len(detail.decisions), detail.updated_at)
-            first = first or state
-            if said is not None and state == first:
-                continue
-            if _needs_a_person(detail) is not None:
+            moved = (detail.updated_at, detail.decisions) != (before.updated_at, before.decisions)
+            if (moved or not past) and _needs_a_person(detail) is not None:
                 break
     return detail
 

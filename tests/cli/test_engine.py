@@ -56,6 +56,10 @@ async def test_submit_approve_and_wait(
     assert (await call("request", "approve", str(number))).code == 1
     assert (await call("request", "cancel", str(number))).code == 1
 
+    second = await call("request", "submit", *names[:2], "--organization", "Default", "--gateway", "local", "--json")
+    declined = await call("request", "decline", str(second.value["id"]), "--comment", "twice", "--wait", "--json")
+    assert (declined.code, declined.value["status"], declined.value["reason"]) == (0, "DECLINED", "twice")
+
     history = await engine.workflow(number).fetch_history()
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(history.to_json())
