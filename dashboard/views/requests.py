@@ -109,6 +109,7 @@ def _rows(context: Context, wanted: Filter) -> None:
     found = requests.listing(context, wanted, offset=(page - 1) * size, limit=size)
     if not found.total:
         _empty(context, wanted)
+        _keep_watching(found, wanted, page)
         return
     if not found.rows:
         filters.turn_to(-(-found.total // size))
@@ -152,8 +153,7 @@ def _rows(context: Context, wanted: Filter) -> None:
         tables.unchoose(_TABLE)
         filters.turn_to(turned)
         st.rerun()
-    st.session_state[_SEEN], st.session_state[_FRESH] = found, True
-    _watch(wanted, page)
+    _keep_watching(found, wanted, page)
 
 
 def _selection(context: Context, bar: st.delta_generator.DeltaGenerator, chosen: int | None) -> None:
@@ -239,6 +239,11 @@ def _empty(context: Context, wanted: Filter) -> None:
                     places.go(places.NEW_REQUEST)
             else:
                 st.caption("Requests of your organizations show up here.")
+
+
+def _keep_watching(found: Page, wanted: Filter, page: int) -> None:
+    st.session_state[_SEEN], st.session_state[_FRESH] = found, True
+    _watch(wanted, page)
 
 
 @st.fragment(run_every=_LOOK_AGAIN)

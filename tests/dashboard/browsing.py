@@ -117,8 +117,9 @@ class Visitor:
         self.page.get_by_role("dialog").get_by_role("button", name=name).click()
 
     def settled(self) -> None:
-        """Wait until Streamlit has finished its run."""
+        """Wait until Streamlit has finished its run and everything is drawn."""
         expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
+        expect(self.page.locator('[data-testid="stSkeleton"]')).to_have_count(0)
 
     def shot(self, name: str, *, full: bool = True) -> None:
         """Keep a picture for people."""
