@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import socket
 import tempfile
 from collections.abc import Mapping
@@ -52,6 +53,11 @@ class ProcessIdentity:
         except psutil.Error:
             return None
         return process
+
+
+def forbid_core_dumps() -> None:
+    """A crash of this process, or of one that it starts from now on, leaves no core dump: private keys would be in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

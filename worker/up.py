@@ -74,6 +74,8 @@ async def up(
         Conflict: `up` already runs on this home.
         Unavailable: a part cannot be started; everything that was started is stopped again.
     """
+    # `prepare` makes the built-in CA's key in this process.
+    processes.forbid_core_dumps()
     stopping = stop or asyncio.Event()
     with Lock(settings.home, "up"), _signals(stopping):
         async with contextlib.AsyncExitStack() as stack:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
 from operations.reconcile import keep_started
-from worker import connection, readiness
+from worker import connection, processes, readiness
 from worker.gateway_home import GatewayHome
 from worker.settings import Settings
 from workflows.registry import WORKFLOWS, runner
@@ -128,6 +127,8 @@ def gateway_worker(client: Client, gateway_id: int, activities: Sequence[Callabl
 
 async def run_manager(settings: Settings) -> None:
     """Run the manager until SIGTERM or SIGINT, through restarts of Temporal; then drain."""
+    # Nor may one of this process: it opens the built-in CA.
+    processes.forbid_core_dumps()
     database = Database(settings.database_url.get_secret_value())
     try:
         database.upgrade()
@@ -153,7 +154,7 @@ async def run_manager(settings: Settings) -> None:
 async def run_gateway(home: GatewayHome) -> None:
     """Run a gateway until SIGTERM or SIGINT, through restarts of Temporal; then drain."""
     # A core dump of this process would hold private keys.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    processes.forbid_core_dumps()
     settings = home.settings()
     activities = gateway_activities(Surroundings(home.folder, resolve))
 
