@@ -1,0 +1,128 @@
+"""Record histories for the replay tests: ``python -m tests.workflows.record``.
+
+Do this when a workflow is changed on purpose, and *add* files: histories recorded before a release stay, since requests
+that began under it may still be running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from temporalio.client import WorkflowHandle
+
+from model import naming
+from model.messages import AdministratorWord, JoinStart, RevocationStart
+from model.states import InstallMode, InstallState
+from model.tables import Certificate, Gateway
+from tests.support.world import World, world
+from worker.playground import DisposableNginx
+from workflows.gateways import GatewayJoinWorkflow
+from workflows.renewal import CertificateRenewalWorkflow
+from workflows.revocation import CertificateRevocationWorkflow
+
+HISTORIES = Path(__file__).parent.parent / "histories"
+
+
+async def main(release: str) -> None:
+    """Run every workflow once and keep its history."""
+    with tempfile.TemporaryDirectory(prefix="certgate-histories-") as folder:
+        place = Path(folder)
+        (place / "nginx").mkdir()
+        with DisposableNginx(place / "nginx", ["www.example.org"]) as nginx:
+            async with world(place) as made:
+                await record(made, nginx, release)
+
+
+async def record(made: World, nginx: DisposableNginx, release: str) -> None:
+    """The runs worth keeping."""
+
+    async def keep(name: str, handle: WorkflowHandle[object, object]) -> None:
+        history = await handle.fetch_history()
+        # Stack traces name the recording machine's folders and mean nothing to a replay.
+        text = re.sub(r'("stackTrace": )"(?:[^"\\\\]|\\\\.)*"', r'\1""', history.to_json())
+        (HISTORIES / f"{release}-{name}.json").write_text(text)
+
+    endpoint_id = await made.endpoint(nginx, "nginx")
+    await keep("discovery", made.client.get_workflow_handle(f"discovery-{endpoint_id}"))
+
+    async def ready(**fields: object) -> int:
+        number = await made.submit("www.example.org", endpoint="nginx", **fields)
+        await made.until(number, state=InstallState.KEY_READY)
+        return number
+
+    plain = await ready()
+    await made.say(plain, "approve", "ok")
+    await made.until(plain, state=InstallState.COMPLETED)
+    await made.workflow(plain).result()
+    await keep("request-served", made.workflow(plain))
+
+    declined = await ready()
+    await made.workflow(declined).signal("approve", AdministratorWord("alice"))
+    await made.workflow(declined).signal("decline", AdministratorWord("bob", "no"))
+    await made.workflow(declined).result()
+    await keep("request-declined-by-signal", made.workflow(declined))
+
+    manual = await ready(install=InstallMode.MANUAL)
+    await made.say(manual, "approve")
+    await made.until(manual, state=InstallState.READY_FOR_INSTALL)
+    sound = nginx.configuration.read_text()
+    nginx.configuration.write_text(sound + "broken")
+    await made.say(manual, "install")
+    await made.until(manual, state=InstallState.FAILED)
+    nginx.configuration.write_text(sound)
+    await made.say(manual, "retry")
+    await made.workflow(manual).result()
+    await keep("request-manual-failed-retried", made.workflow(manual))
+
+    canceled = await ready(install=InstallMode.MANUAL)
+    await made.say(canceled, "approve")
+    await made.until(canceled, state=InstallState.READY_FOR_INSTALL)
+    await made.say(canceled, "cancel")
+    await made.workflow(canceled).result()
+    await keep("request-canceled-after-issue", made.workflow(canceled))
+
+    waiting = await ready()
+    await keep("request-awaiting-decision", made.workflow(waiting))
+
+    bare = await made.submit("renewed.example.org")
+    await made.until(bare, state=InstallState.KEY_READY)
+    await made.say(bare, "approve")
+    await made.workflow(bare).result()
+    in_use = next(row for row in made.rows(Certificate) if row.request_id == bare)
+    assert in_use.id is not None
+    watch = made.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, naming.renewal_workflow(in_use.id))
+    await keep("renewal-asleep", watch)
+    await watch.execute_update(CertificateRenewalWorkflow.renew, AdministratorWord("bob"))
+    await watch.result()
+    await keep("renewal-renewed", watch)
+
+    newest = made.rows(Certificate)[-1]
+    assert newest.id is not None
+    revocation = await made.client.start_workflow(
+        CertificateRevocationWorkflow.run,
+        RevocationStart(newest.id, "bob", "superseded"),
+        id=naming.revocation_workflow(newest.id),
+        task_queue=naming.MANAGER_QUEUE,
+    )
+    await revocation.result()
+    await keep("revocation", revocation)
+
+    with made.database.write() as session:
+        session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
+    join = await made.client.start_workflow(
+        GatewayJoinWorkflow.run,
+        JoinStart(2, hashlib.sha256(b"unknown").hexdigest(), "0.1.0", "Linux"),
+        id=naming.join_workflow(2),
+        task_queue=naming.MANAGER_QUEUE,
+    )
+    await join.result()
+    await keep("join-refused", join)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
