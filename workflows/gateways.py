@@ -11,9 +11,8 @@ from workflows import attributes, options
 from workflows.steps import NotPickedUp, StepFailed, at_queue, records
 
 with workflow.unsafe.imports_passed_through():
-    from activities.installation import Installations
-
     from activities.gateways import Gateways
+    from activities.installation import Installations
     from model import messages as m
     from model.naming import gateway_queue
 

@@ -19,6 +19,9 @@ WORKFLOWS: tuple[type, ...] = (
 
 
 def runner() -> SandboxedWorkflowRunner:
-    """The sandbox that workflows run in. `model` is plain words and pure rules: it is not loaded anew each time."""
-    restrictions = SandboxRestrictions.default.with_passthrough_modules("model", "activities")
+    """The sandbox that workflows run in. What is not named here is loaded anew for each workflow: all that decides
+    anything. `model` is plain words and pure rules, and the two modules of `workflows` are constants."""
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(
+        "model", "activities", "workflows.options", "workflows.attributes"
+    )
     return SandboxedWorkflowRunner(restrictions=restrictions)

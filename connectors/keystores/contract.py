@@ -1,7 +1,7 @@
 """What certgate asks of a keystore: make a key under an alias, sign a CSR with it, keep the certificate beside it.
 
 Aliases are made by certgate (``request-42``): lower-case letters, digits and ``-``. Every verb may be called twice.
-Errors: `Permanent` for a wrong passphrase, a damaged file or a full disk; `Retryable` for a token or service that is away.
+Errors: `Permanent` for a wrong passphrase, a damaged file or a full disk; `Retryable` for a token that is away.
 """
 
 from __future__ import annotations

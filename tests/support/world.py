@@ -34,6 +34,7 @@ from worker.connection import worker_runtime
 from worker.playground import DisposableNginx
 from workflows import attributes
 from workflows.gateways import EndpointDiscoveryWorkflow
+from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
 
 
@@ -128,6 +129,13 @@ class World:
     def workflow(self, request_id: int) -> WorkflowHandle[Any, Any]:
         """The handle of a request's workflow."""
         return self.client.get_workflow_handle_for(CertificateRequestWorkflow.run, naming.request_workflow(request_id))
+
+    def renewal(self, certificate_id: int | None) -> WorkflowHandle[Any, Any]:
+        """The handle of the workflow that watches over a certificate."""
+        assert certificate_id is not None
+        return self.client.get_workflow_handle_for(
+            CertificateRenewalWorkflow.run, naming.renewal_workflow(certificate_id)
+        )
 
     def rows(self, table: type[Any]) -> list[Any]:
         """Every row of a table."""

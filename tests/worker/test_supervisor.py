@@ -55,7 +55,7 @@ def spec(home: Path, name: str = "worker", manner: str = "good", grace: float = 
 async def until(condition: Callable[[], bool]) -> None:
     """Polls until something is true; the bound only ends a test that fails."""
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  (files and processes send no events)
+        while not condition():
             await asyncio.sleep(0.05)
 
 

@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import WorkflowHandle
 
@@ -41,16 +42,16 @@ async def main(release: str) -> None:
 async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     """The runs worth keeping."""
 
-    async def keep(name: str, handle: WorkflowHandle[object, object]) -> None:
+    async def keep(name: str, handle: WorkflowHandle[Any, Any]) -> None:
         history = await handle.fetch_history()
         # Stack traces name the recording machine's folders and mean nothing to a replay.
-        text = re.sub(r'("stackTrace": )"(?:[^"\\\\]|\\\\.)*"', r'\1""', history.to_json())
+        text = re.sub(r'("stackTrace": )"(?:[^"\\]|\\.)*"', r'\1""', history.to_json())
         (HISTORIES / f"{release}-{name}.json").write_text(text)
 
     endpoint_id = await made.endpoint(nginx, "nginx")
     await keep("discovery", made.client.get_workflow_handle(f"discovery-{endpoint_id}"))
 
-    async def ready(**fields: object) -> int:
+    async def ready(**fields: Any) -> int:
         number = await made.submit("www.example.org", endpoint="nginx", **fields)
         await made.until(number, state=InstallState.KEY_READY)
         return number
@@ -95,7 +96,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await made.workflow(bare).result()
     in_use = next(row for row in made.rows(Certificate) if row.request_id == bare)
     assert in_use.id is not None
-    watch = made.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, naming.renewal_workflow(in_use.id))
+    watch = made.renewal(in_use.id)
     await keep("renewal-asleep", watch)
     await watch.execute_update(CertificateRenewalWorkflow.renew, AdministratorWord("bob"))
     await watch.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -342,7 +343,7 @@ async def test_two_requests_for_one_nginx_at_once(shared_world: World, nginx: Di
     ],
 )
 async def test_bad_input_gets_one_sentence_and_changes_nothing(
-    shared_world: World, fields: dict[str, object], words: str
+    shared_world: World, fields: dict[str, Any], words: str
 ) -> None:
     before = shared_world.rows(AuditEntry)[-1].sequence
     given = dict(fields)

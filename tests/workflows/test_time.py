@@ -74,7 +74,7 @@ async def pass_time(world: World, environment: WorkflowEnvironment, span: timede
             await asyncio.wait({step}, timeout=0.05)
         await step
         now = await environment.get_current_time()
-        await wait_until(lambda now=now: settled(world, now))  # type: ignore[misc]
+        await wait_until(lambda now=now: settled(world, now))
 
 
 def replaced(world: World) -> set[int]:
@@ -163,9 +163,7 @@ async def test_a_year_of_47_day_certificates(skipping: tuple[World, WorkflowEnvi
     assert chain[-1].active
     assert first.id == chain[0].id
     now = await environment.get_current_time()
-    view = await world.client.get_workflow_handle_for(
-        CertificateRenewalWorkflow.run, renewal_workflow(chain[-1].id or 0)
-    ).query(CertificateRenewalWorkflow.view)
+    view = await world.renewal(chain[-1].id).query(CertificateRenewalWorkflow.view)
     assert view.at is not None
     assert now < view.at < chain[-1].not_after
     assert "It will be renewed on" in view.message
@@ -186,7 +184,7 @@ async def test_renewal_on_an_administrators_word_and_the_end_by_revocation(
 ) -> None:
     world, _ = skipping
     first = await issue(world, "asked.example.org", 40)
-    handle = world.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, renewal_workflow(first.id or 0))
+    handle = world.renewal(first.id)
     view: RenewalView = await handle.execute_update(CertificateRenewalWorkflow.renew, AdministratorWord("bob"))
     assert view.request_id is not None
     await handle.result()
@@ -199,7 +197,7 @@ async def test_renewal_on_an_administrators_word_and_the_end_by_revocation(
         task_queue=MANAGER_QUEUE,
     )
     assert result.revoked
-    watch = world.client.get_workflow_handle_for(CertificateRenewalWorkflow.run, renewal_workflow(second.id or 0))
+    watch = world.renewal(second.id)
     assert (await watch.result()).step == "stop"
     assert newest(world).status == CertificateStatus.REVOKED
     assert "certificate.revoked" in actions(world)
