@@ -310,7 +310,7 @@ class PlanInstall:
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """`wait_until` is None when it may start now (by the manager's clock, not the engine's), else `message` says why."""
+    """`wait_until` is None when it may start now by the manager's clock; else `message` says why it waits."""
 
     wait_until: datetime | None
     message: str
