@@ -63,7 +63,7 @@ STEPS = {
     "records.record_install": Step(takes=620, gives=4),
     "records.plan_renewal": Step(takes=60, gives=180),
 }
-_WORD, _RECEIPT, _RESULT = 20, 70, 280
+_WORD, _RECEIPT, _RESULT, _RENEWAL = 20, 70, 280, 28
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class BareRequestWorkflow:
         await _local("records.record_install")
         await workflow.start_child_workflow(
             BareRenewalWorkflow.run,
+            filler(_RENEWAL),
             id=child_id(int(workflow.info().workflow_id.removeprefix("bare-"))),
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
@@ -141,7 +142,7 @@ class BareRenewalWorkflow:
     """The shape of the renewal that watches over the certificate: plans once and sleeps."""
 
     @workflow.run
-    async def run(self) -> None:
+    async def run(self, _start: Parcel) -> None:
         """Sleep until somebody ends it."""
         await _local("records.plan_renewal")
         workflow.upsert_search_attributes(

@@ -61,7 +61,12 @@ def _step(name: str) -> Callable[..., Any]:
 
 async def run(role: str, home: Path) -> None:
     """Work until SIGTERM."""
-    client = await connection.connect(settings.load(home), runtime=connection.worker_runtime(), identity=f"bare-{role}")
+    client = await connection.connect(
+        settings.load(home),
+        runtime=connection.worker_runtime(),
+        data_converter=workers.DATA_CONVERTER,
+        identity=f"bare-{role}",
+    )
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -24,7 +24,7 @@ from operations import bootstrap, decisions, submission
 
 # How often it is looked whether one awaits its approver, and how long the approver takes: the same for both kinds. By
 # then the workflow has come to rest, so that no side's approval has to wait for what was before it.
-_LOOK = 0.005
+_LOOK = 0.02
 _APPROVER = 0.05
 
 

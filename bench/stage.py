@@ -76,6 +76,9 @@ async def stage(servers: int, say: Callable[[str], None]) -> AsyncIterator[Stage
         ready.bind(("127.0.0.1", 0))
         ready.setblocking(False)
         nginxes = [_nginx(folder, number, stack) for number in range(servers)]
+        # As where Python may keep its bytecode. Without, the sandbox compiles the workflow modules for each workflow.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         home = _home(folder / "home")
         addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()

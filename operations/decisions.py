@@ -39,11 +39,18 @@ async def say(context: Context, request_id: int, word: Word, comment: str = "") 
         raise InvalidInput(f"A comment has at most {_LONGEST_COMMENT} characters, not {len(comment)}.")
     if word == "decline" and not comment.strip():
         raise InvalidInput(f"A decline of request {request_id} needs a reason: give it as the comment.")
-    with context.database.read() as session:
-        scope = access.scope_of(visible(context, session, request_id))
     action = {"approve": "decision.refused", "decline": "decision.refused"}.get(word, f"request.{word}")
-    with context.acting(action, "request", request_id, scope) as session:
-        _judge(context, session, visible(context, session, request_id), word)
+    with context.database.read() as session:
+        request = visible(context, session, request_id)
+        try:
+            # Only looked at: nothing is written unless it is refused, and the workflow judges under the write lock.
+            _judge(context, session, request, word)
+            refused = None
+        except NotPermitted as error:
+            refused = error
+    if refused is not None:
+        with context.acting(action, "request", request_id, access.scope_of(request)):
+            raise refused
     client = await context.temporal()
     handle = client.get_workflow_handle_for(CertificateRequestWorkflow.run, naming.request_workflow(request_id))
     said = messages.AdministratorWord(context.actor.login, comment)
