@@ -56,7 +56,7 @@ class ProcessIdentity:
 
 
 def forbid_core_dumps() -> None:
-    """A crash of this process, or of one that it starts from now on, leaves no core dump: private keys would be in it."""
+    """A crash of this process, or of one it starts from now on, leaves no core dump: private keys would be in it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

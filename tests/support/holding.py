@@ -72,6 +72,10 @@ class HeldNginx(DisposableNginx):
         check, reload = str(self.folder / "check.sh"), str(self.folder / "reload.sh")
         return {**super().settings, "command": [check], "reload_command": [reload]}
 
+    def __enter__(self) -> HeldNginx:
+        self.start()
+        return self
+
     def hold(self, step: str) -> None:
         """From now on `check` or `reload` waits."""
         (self.folder / f"hold-{step}").touch()

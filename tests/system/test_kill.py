@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -78,7 +79,7 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
         slow = await private_authority(world, "slow", folders["slow"], manual=True)
         signing = await private_authority(world, "signing", folders["signing"], manual=True)
 
-        async def submit(step: str, endpoint: str = "shared", **fields: object) -> int:
+        async def submit(step: str, endpoint: str = "shared", **fields: Any) -> int:
             return await world.submit(names[step], endpoint=endpoint, **fields)
 
         numbers = {
@@ -128,11 +129,11 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
         attempts["collecting"] = await at_work(world, numbers["collecting"], "orders.collect", after=polled)
 
         await up.kill(TEMPORAL)
-        await up.kill("manager")
-        for step, name in of_manager.items():
-            await at_work(world, numbers[step], name, after=attempts[step])
         await up.kill("gateway")
         for step, name in of_gateway.items():
+            attempts[step] = await at_work(world, numbers[step], name, after=attempts[step])
+        await up.kill("manager")
+        for step, name in of_manager.items():
             await at_work(world, numbers[step], name, after=attempts[step])
 
         # Now all that was held is done, and all die before anybody has heard of it: what was sent to an engine that is

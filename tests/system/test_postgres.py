@@ -1,0 +1,386 @@
+"""PostgreSQL: the model on it, and the processes of docker-compose.yml by hand against it and an outside Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+from sqlmodel import SQLModel, col, select
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from connectors.registry import Surroundings
+from connectors.secrets import resolve
+from model import audit
+from model.database import Database
+from model.states import AccessMethod, CertificateStatus, InstallState
+from model.tables import AuditEntry, Certificate, CertificateRequest, Gateway, Organization
+from operations import audit_trail, bootstrap, identity, requests, submission
+from operations.context import Context, now
+from tests.support.holding import orders, reference, served
+from tests.support.postgres import Postgres, postgres
+from tests.support.running import certgate, environment_without_ours, start, stop, until
+from tests.support.world import World
+from worker import embedded_state, readiness
+from worker.playground import DisposableNginx, free_port
+
+NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
+_APPENDS = """
+import sys
+from datetime import UTC, datetime
+from model import audit
+from model.database import Database
+from model.states import AccessMethod
+database = Database(sys.stdin.readline().strip())
+for number in range(int(sys.argv[1])):
+    with database.write() as session:
+        act = audit.Act("alice", AccessMethod.API, "test.done", "test", f"act {number} - ü", object_id=number)
+        audit.append(session, act, datetime.now(UTC))
+database.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """One PostgreSQL for this file; each test has a database of its own."""
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Postgres, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database of today's schema."""
+    made = Database(server.create(request.node.name.lower()[:60]))
+    made.upgrade()
+    yield made
+    made.close()
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_lead_to_the_tables_of_today(database: Database) -> None:
+    database.upgrade()
+    assert database.revision() == database.newest_revision()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_two_processes_that_upgrade_at_once_both_succeed(server: Postgres) -> None:
+    url = server.create("upgrade_at_once")
+    program = (
+        "import sys; from model.database import Database; "
+        "d = Database(sys.stdin.readline().strip()); d.upgrade(); d.upgrade(); print(d.revision()); d.close()"
+    )
+    said = run_at_once([program] * 3, url)
+    assert len(set(said)) == 1
+    assert said[0].strip() == Database.newest_revision()
+
+
+def test_the_audit_of_several_processes_is_gapless(server: Postgres, database: Database) -> None:
+    run_at_once([_APPENDS] * 4, server.url(database.engine.url.database or ""), "25")
+    with database.read() as session:
+        check = audit.verify(session, batch=7)
+    assert (check.entries, check.finding) == (100, None)
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("UPDATE audit_entry SET actor = 'bob'", "change"),
+        ("DELETE FROM audit_entry WHERE sequence = 1", "deletion"),
+        ("TRUNCATE audit_entry", "truncation"),
+    ],
+    ids=["update", "delete", "truncate"],
+)
+def test_the_database_refuses(database: Database, statement: str, name: str) -> None:
+    with database.write() as session:
+        audit.append(session, audit.Act("alice", AccessMethod.API, "test.done", "test", name), NOW)
+    with pytest.raises(DatabaseError, match="never changed"), database.engine.begin() as connection:
+        connection.execute(text(statement))
+    with database.read() as session:
+        assert (audit.verify(session).entries, audit.verify(session).finding) == (1, None)
+
+
+def test_what_was_changed_in_spite_of_that_is_found(database: Database) -> None:
+    for number in range(5):
+        with database.write() as session:
+            audit.append(session, audit.Act("alice", AccessMethod.API, "test.done", "test", f"act {number}"), NOW)
+    with database.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
+        connection.execute(text("DELETE FROM audit_entry WHERE sequence = 5"))
+    with database.read() as session:
+        finding = audit.verify(session).finding
+    assert finding is not None
+    assert finding.sequence == 5
+
+
+def test_times_come_back_as_they_went(database: Database) -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=5, minutes=45)))
+    with database.write() as session:
+        session.add(Gateway(name="a", name_key="a", created_at=elsewhere, joined_at=None))
+    with database.engine.connect() as connection:
+        connection.execute(text("SET TIME ZONE 'America/New_York'"))
+        raw = connection.execute(select(Gateway.created_at)).scalar_one()
+    with database.read() as session:
+        (row,) = session.exec(select(Gateway)).all()
+    assert raw == row.created_at == NOW
+    assert row.created_at.tzinfo == UTC
+    assert row.joined_at is None
+    with pytest.raises(Exception, match="without a zone"), database.write() as session:
+        session.add(Gateway(name="b", name_key="b", created_at=NOW.replace(tzinfo=None)))
+
+
+async def test_lists_filter_and_sort_as_on_sqlite(server: Postgres, tmp_path: Path) -> None:
+    found = []
+    for url in (f"sqlite:///{tmp_path}/certgate.db", server.create("lists")):
+        database = Database(url)
+        try:
+            found.append(await listed(database, tmp_path / database.engine.name))
+        finally:
+            database.close()
+    assert found[0] == found[1]
+    assert found[0]["search MIXED"] == ["mixed_case.example.org", "mixedxcase.example.org"]
+    assert found[0]["search with wildcards"] == ["mixed_case.example.org"]
+
+
+async def listed(database: Database, folder: Path) -> dict[str, Any]:
+    """What the operations' lists say of the same few records."""
+    folder.mkdir()
+    await bootstrap.prepare(database, Surroundings(folder, resolve), NOW)
+
+    async def nowhere() -> Client:
+        raise RPCError("not here", 14, b"")  # type: ignore[arg-type]
+
+    context = Context(database, identity.owner(database), AccessMethod.API, nowhere, lambda: NOW)
+    with database.write() as session:
+        for name in ("zeta", "Alpha", "beta"):
+            session.add(Organization(name=name))
+    common_names = ("mixed_case.example.org", "mixedxcase.example.org", "zz.example.org", "aa.example.org")
+    for number, name in enumerate(common_names):
+        new = submission.NewRequest(common_name="x.example.org", organization="Default", gateway="LOCAL")
+        with pytest.raises(Exception, match="not here"):
+            await submission.submit(context, new)
+        with database.write() as session:
+            row = session.get_one(CertificateRequest, number + 1)
+            row.common_name, row.order_number = name, f"P-{number:06d}" if number else None
+            row.status = CertificateStatus.APPLIED if number % 2 else CertificateStatus.REQUESTED
+            session.add(row)
+
+    def names(wanted: requests.Filter, **more: Any) -> list[str]:
+        return [row.common_name for row in requests.listing(context, wanted, **more).rows]
+
+    return {
+        "all": names(requests.Filter()),
+        "oldest first": names(requests.Filter(), newest_first=False, offset=1, limit=2),
+        "search MIXED": sorted(names(requests.Filter(search="MIXED"))),
+        "search with wildcards": names(requests.Filter(search="d_c")),
+        "search order": names(requests.Filter(search="p-000002")),
+        "statuses": names(requests.Filter(statuses=(CertificateStatus.APPLIED,))),
+        "states": names(requests.Filter(install_states=(InstallState.NOT_STARTED,))),
+        "gateway": len(names(requests.Filter(gateway="Local"))),
+        "nobody's": names(requests.Filter(organization="default")),
+        "awaiting": names(requests.Filter(awaiting_me=True)),
+        "groups": [requests.counts(context, by) for by in ("status", "install_state", "gateway", "organization")],
+        "trail": [row.action for row in audit_trail.listing(context, audit_trail.Filter(), 0, 100).rows],
+        "trail search": [
+            row.description for row in audit_trail.listing(context, audit_trail.Filter(search="REQUESTED A"), 0, 9).rows
+        ],
+    }
+
+
+# --- the processes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ScaledOut:
+    """Processes as the composition has them, started by hand."""
+
+    folder: Path
+    environment: dict[str, str]
+    stack: ExitStack
+    client: Client
+
+    @property
+    def home(self) -> Path:
+        """The manager's home."""
+        return self.folder / "manager"
+
+    async def command(self, *words: str, home: Path | None = None) -> str:
+        """Run a command to its end; it has to succeed."""
+        process = await asyncio.create_subprocess_exec(
+            *certgate(home or self.home, *words),
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, errors = await process.communicate()
+        assert process.returncode == 0, (words, out.decode(), errors.decode())
+        return out.decode()
+
+    async def service(self, kind: str, home: Path, *words: str) -> subprocess.Popen[bytes]:
+        """Start a lasting process and wait until it is ready."""
+        log = self.folder / f"{home.name}.log"
+        process = start(certgate(home, *words), log, self.environment)
+        self.stack.callback(stop, process)
+        await until(lambda: readiness.ready(home, kind) is not None or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        return process
+
+
+@asynccontextmanager
+async def outside(folder: Path, server: Postgres, name: str) -> AsyncIterator[ScaledOut]:
+    """An outside Temporal, a database, and the environment that names both."""
+    port = free_port()
+    with ExitStack() as stack:
+        command = [str(embedded_state.binary()), "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
+        command += ["--port", str(port), "--namespace", "certgate", "--log-level", "warn"]
+        temporal = start(command, folder / "temporal.log", environment_without_ours())
+        stack.callback(stop, temporal, 20)
+        url_file = folder / "database-url"
+        url_file.touch(mode=0o600)
+        url_file.write_text(server.create(name) + "\n")
+        environment = environment_without_ours(
+            TEMPORAL_ADDRESS=f"127.0.0.1:{port}",
+            TEMPORAL_NAMESPACE="certgate",
+            CERTGATE_DATABASE_URL_FILE=str(url_file),
+        )
+        client = None
+        while client is None:
+            assert temporal.poll() is None, (folder / "temporal.log").read_text()
+            try:
+                client = await Client.connect(f"127.0.0.1:{port}", namespace="certgate")
+                await client.count_workflows("WorkflowId = 'none'")
+            except (RuntimeError, RPCError):
+                client = None
+                await asyncio.sleep(0.05)
+        yield ScaledOut(folder, environment, stack, client)
+
+
+async def test_the_processes_of_the_composition_by_hand(server: Postgres, tmp_path: Path) -> None:
+    async with outside(tmp_path, server, "by_hand") as scaled:
+        said = await scaled.command("database", "upgrade", "--json")
+        assert json.loads(said)["first_login"]["login"] == "admin"
+        managers = [await scaled.service("manager", scaled.home, "manager")]
+        token = tmp_path / "token"
+        await scaled.command("gateway", "add", "--name", "container", "--token-file", str(token))
+        assert token.stat().st_mode & 0o777 == 0o600
+        gateway = tmp_path / "gateway"
+        no_database = {**scaled.environment}
+        del no_database["CERTGATE_DATABASE_URL_FILE"]  # a gateway needs Temporal and nothing else of ours
+        at_gateway = ScaledOut(scaled.folder, no_database, scaled.stack, scaled.client)
+        words = ("--gateway-home", str(gateway))
+        await at_gateway.command("gateway", "join", "--token-file", str(token), *words, home=gateway)
+        await at_gateway.service("gateway", gateway, "gateway", "run", *words)
+
+        with DisposableNginx(tmp_path / "nginx", [f"n{number}.example.org" for number in range(4)]) as nginx:
+            settings = [
+                f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+                for key, value in nginx.settings.items()
+            ]
+            given = [part for one in settings for part in ("--set", one)]
+            place = ("--gateway", "container", "--name", "nginx")
+            await scaled.command("endpoint", "add", *place, "--type", "nginx", *given)
+            await scaled.command("endpoint", "discover", "--gateway", "container", "nginx")
+            await scaled.command("administrator", "add", "--login", "bob", "--role", "MRAO")
+            asked = ("--organization", "Default", "--gateway", "container", "--endpoint", "nginx", "--json")
+            (first,) = [await submitted(scaled, nginx.sites[0].name, asked)]
+            detail = await approved(scaled, first)
+            assert detail["served_fingerprint"] == detail["issued_fingerprint"] == await served(nginx.sites[0])
+
+            # Two managers on one database and one queue: whatever they share is still done once.
+            managers.append(await scaled.service("manager", second_home(scaled), "manager"))
+            numbers = [await submitted(scaled, site.name, asked) for site in nginx.sites[1:]]
+            details = await asyncio.gather(*(approved(scaled, number) for number in numbers))
+            for site, detail in zip(nginx.sites[1:], details, strict=True):
+                assert detail["issued_fingerprint"] == await served(site)
+            assert all(manager.poll() is None for manager in managers)
+        await once_each(scaled, server, [first, *numbers], scaled.home / "ca")
+        listed = json.loads(await scaled.command("gateway", "list", "--json"))
+        assert [(row["name"], row["status"]) for row in listed] == [("container", "Connected")]
+        assert "All is well" in (await doctor(scaled))
+
+
+async def submitted(scaled: ScaledOut, name: str, asked: tuple[str, ...]) -> int:
+    """Submit a request; gives its number."""
+    return int(json.loads(await scaled.command("request", "submit", "--common-name", name, *asked))["id"])
+
+
+async def approved(scaled: ScaledOut, number: int) -> dict[str, Any]:
+    """bob approves with his own token, and waits until it is served."""
+    while True:
+        detail = json.loads(await scaled.command("request", "show", str(number), "--json"))
+        if detail["install_state"] == "KEY_READY":
+            break
+    token = (await scaled.command("administrator", "token", "bob")).split()[-1]
+    as_bob = ScaledOut(scaled.folder, {**scaled.environment, "CERTGATE_TOKEN": token}, scaled.stack, scaled.client)
+    said = await as_bob.command("request", "approve", str(number), "--comment", "ok", "--wait", "--json")
+    found: dict[str, Any] = json.loads(said)
+    assert (found["status"], found["install_state"]) == ("ISSUED", "COMPLETED")
+    return found
+
+
+def second_home(scaled: ScaledOut) -> Path:
+    """A second manager has its own home; what they share is the database, and the CA's folder that it names."""
+    return scaled.folder / "manager-2"
+
+
+async def doctor(scaled: ScaledOut) -> str:
+    """What `doctor` says in the end."""
+    process = await asyncio.create_subprocess_exec(
+        *certgate(scaled.home, "doctor"),
+        env=scaled.environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return out.decode()
+
+
+async def once_each(scaled: ScaledOut, server: Postgres, numbers: list[int], ca: Path) -> None:
+    """One order, one certificate a request, each act told once, an unbroken trail."""
+    database = Database(server.url("by_hand"))
+    try:
+        placed = Counter(one[0] for one in orders(ca))
+        world = World(scaled.home, database, scaled.client, None, 1, None, now)  # type: ignore[arg-type]
+        assert placed == Counter(reference(world, number) for number in numbers)
+        with database.read() as session:
+            assert audit.verify(session).finding is None
+            rows = session.exec(select(Certificate.request_id).order_by(col(Certificate.request_id))).all()
+            assert list(rows) == numbers
+            told = session.exec(select(AuditEntry).where(AuditEntry.object_type == "request")).all()
+            assert max(Counter((one.object_id, one.action) for one in told).values()) == 1
+    finally:
+        database.close()
+
+
+def run_at_once(programs: list[str], first_line: str, *arguments: str) -> list[str]:
+    """Run Python programs side by side, each with a line on stdin (a URL has a password); gives what they printed."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", one, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for one in programs
+    ]
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write(first_line + "\n")
+        process.stdin.flush()
+    said = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(running)
+    return said
