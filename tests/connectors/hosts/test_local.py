@@ -17,6 +17,7 @@ import pytest
 from connectors.errors import Permanent, Retryable
 from connectors.hosts.contract import Host, SendsSignals
 from connectors.hosts.local import CONNECTOR
+from tests.support.disks import small_disk
 from tests.support.installing import hidden_files, local_host, trace
 
 LONG = timedelta(seconds=30)
@@ -116,22 +117,15 @@ async def test_no_room_changes_nothing(tmp_path: Path) -> None:
     assert hidden_files(tmp_path) == []
 
 
-@is_root
-async def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("may not mount")
-    try:
+async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_disk(tmp_path, "16k", monkeypatch) as fill:
         path = tmp_path / "key.pem"
         path.write_bytes(b"old")
+        fill()
         with pytest.raises(Permanent, match=f"{path}.*the disk is full"):
             await local_host().replace(str(path), b"x" * 65536, owner=None, group=None, mode=0o600)
         assert path.read_bytes() == b"old"
         assert hidden_files(tmp_path) == []
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 async def test_missing_folder_is_told(tmp_path: Path) -> None:

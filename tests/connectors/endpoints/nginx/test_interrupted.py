@@ -15,6 +15,7 @@ import pytest
 
 from connectors.endpoints.journal import Journal
 from connectors.errors import Permanent, RestoreFailed, Retryable, RolledBack
+from tests.support.disks import small_disk
 from tests.support.installing import (
     FaultyHost,
     Rig,
@@ -267,14 +268,13 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
         Journal(tmp_path / "file" / "journal")
 
 
-async def test_the_disk_runs_full_in_the_middle(rig: Rig, authority: ThrowawayAuthority) -> None:
-    """A real full disk: the certificates are on a small one, which is filled after the snapshot."""
+async def test_the_disk_runs_full_in_the_middle(
+    rig: Rig, authority: ThrowawayAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificates are on a small disk, which is full after the snapshot."""
     folder = rig.nginx.folder / "certificates"
     pairs = {path: path.read_bytes() for path in folder.iterdir()}
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32k,mode=755", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("may not mount")
-    try:
+    with monkeypatch.context() as patched, small_disk(folder, "32k", patched) as fill:
         for path, content in pairs.items():
             path.write_bytes(content)
         before = await state_of(rig)
@@ -283,20 +283,14 @@ async def test_the_disk_runs_full_in_the_middle(rig: Rig, authority: ThrowawayAu
             async def replace(
                 self, path: str, content: bytes, *, owner: int | None, group: int | None, mode: int
             ) -> None:
-                with (folder / "filler").open("ab", buffering=0) as filler:
-                    try:
-                        while True:
-                            filler.write(b"x" * 4096)
-                    except OSError:
-                        pass
+                fill()
                 await super().replace(path, content, owner=owner, group=group, mode=mode)
 
         with pytest.raises(RolledBack, match=f"Can't write {rig.nginx.sites[0].key} on this host: the disk is full"):
             await faulty(rig, Filling(0, lambda _: None)).install(authority.issue("a.example"))
         assert await state_of(rig) == before
         assert rig.leftovers() == []
-        (folder / "filler").unlink()
+        (folder / "filler").unlink(missing_ok=True)
+        patched.undo()
         assert (await rig.install(authority.issue("a.example"))).served_after == await rig.served()
-    finally:
         rig.nginx.stop()
-        subprocess.run(["umount", str(folder)], check=True)
