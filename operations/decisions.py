@@ -64,7 +64,10 @@ async def say(context: Context, request_id: int, word: Word, comment: str = "") 
         told = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
         raise Conflict(told) from error
     except WorkflowUpdateRPCTimeoutOrCancelledError:
-        await handle.signal(word, said)
+        try:
+            await handle.signal(word, said)
+        except RPCError as error:
+            raise _unheard(request_id, error) from error
         with context.database.read() as session:
             now = visible(context, session, request_id)
         return messages.Receipt(
@@ -73,9 +76,14 @@ async def say(context: Context, request_id: int, word: Word, comment: str = "") 
             f"The manager does not answer at once; your word on request {request_id} counts as soon as it does.",
         )
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            raise Conflict(f"Request {request_id} has ended or was not started yet; look at it again.") from error
-        raise Unavailable(f"Temporal does not answer ({error.message}): nothing was changed, try again.") from error
+        raise _unheard(request_id, error) from error
+
+
+def _unheard(request_id: int, error: RPCError) -> Conflict | Unavailable:
+    """What it means that the engine did not take a word."""
+    if error.status == RPCStatusCode.NOT_FOUND:
+        return Conflict(f"Request {request_id} has ended or was not started yet; look at it again.")
+    return Unavailable(f"Temporal does not answer ({error.message}): nothing was changed, try again.")
 
 
 def _refusal(context: Context, session: Session, request: CertificateRequest, verdict: Verdict) -> str | None:

@@ -63,7 +63,19 @@ def postgres() -> Iterator[Postgres]:
         as_user = _unprivileged(folder)
         arguments = ["--username", _USER, "--pwfile", str(password_file), "--auth", "scram-sha-256", "--no-sync"]
         made = subprocess.run(
-            [*as_user, str(binary("initdb")), "-D", str(data), *arguments, "--encoding", "UTF8", "--locale", "C.UTF-8"],
+            [
+                program("setpriv"),
+                *as_user,
+                "--",
+                str(binary("initdb")),
+                "-D",
+                str(data),
+                *arguments,
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C.UTF-8",
+            ],
             capture_output=True,
             text=True,
             cwd=folder,
@@ -75,7 +87,20 @@ def postgres() -> Iterator[Postgres]:
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*as_user, str(binary("postgres")), "-D", str(data), "-p", str(port), *given],
+                # The kernel ends it, fast and in order, when the test's own process is killed.
+                [
+                    program("setpriv"),
+                    "--pdeathsig",
+                    "INT",
+                    *as_user,
+                    "--",
+                    str(binary("postgres")),
+                    "-D",
+                    str(data),
+                    "-p",
+                    str(port),
+                    *given,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -92,7 +117,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 def _unprivileged(folder: Path) -> Sequence[str]:
-    """What stands before a command so that it does not run as root, which PostgreSQL refuses."""
+    """What makes setpriv not run a command as root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return ()
     for name in ("postgres", "nobody"):
@@ -101,7 +126,7 @@ def _unprivileged(folder: Path) -> Sequence[str]:
             for path in (folder, *folder.iterdir()):
                 os.chown(path, user.pw_uid, user.pw_gid)
             ids = f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"
-            return (program("setpriv"), *ids, "--clear-groups", "--")
+            return (*ids, "--clear-groups")
     raise AssertionError("there is no unprivileged user, neither postgres nor nobody, to run PostgreSQL")
 
 

@@ -297,7 +297,8 @@ async def test_the_processes_of_the_composition_by_hand(server: Postgres, tmp_pa
             place = ("--gateway", "container", "--name", "nginx")
             await scaled.command("endpoint", "add", *place, "--type", "nginx", *given)
             await scaled.command("endpoint", "discover", "--gateway", "container", "nginx")
-            await scaled.command("administrator", "add", "--login", "bob", "--role", "MRAO")
+            await scaled.command("administrator", "add", "--login", "bob", "--role", "mrao", "--json")
+            await scaled.command("administrator", "token", "bob", "--token-file", str(tmp_path / "token-of-bob"))
             asked = ("--organization", "Default", "--gateway", "container", "--endpoint", "nginx", "--json")
             (first,) = [await submitted(scaled, nginx.sites[0].name, asked)]
             detail = await approved(scaled, first)
@@ -322,12 +323,18 @@ async def submitted(scaled: ScaledOut, name: str, asked: tuple[str, ...]) -> int
 
 
 async def approved(scaled: ScaledOut, number: int) -> dict[str, Any]:
-    """bob approves with his own token, and waits until it is served."""
-    while True:
-        detail = json.loads(await scaled.command("request", "show", str(number), "--json"))
-        if detail["install_state"] == "KEY_READY":
-            break
-    token = (await scaled.command("administrator", "token", "bob")).split()[-1]
+    """bob approves with his own token as soon as the CSR is there, and waits until it is served."""
+    database = Database(Path(scaled.environment["CERTGATE_DATABASE_URL_FILE"]).read_text().strip())
+    try:
+
+        def ready() -> bool:
+            with database.read() as session:
+                return session.get_one(CertificateRequest, number).install_state == InstallState.KEY_READY
+
+        await until(ready)
+    finally:
+        database.close()
+    token = (scaled.folder / "token-of-bob").read_text().strip()
     as_bob = ScaledOut(scaled.folder, {**scaled.environment, "CERTGATE_TOKEN": token}, scaled.stack, scaled.client)
     said = await as_bob.command("request", "approve", str(number), "--comment", "ok", "--wait", "--json")
     found: dict[str, Any] = json.loads(said)
