@@ -187,12 +187,12 @@ async def start(client: Client, number: int, install_wait: float) -> Handle:
 
 
 async def approve(handle: Handle) -> None:
-    """Approve, as `operations.decisions` does."""
+    """Approve, as `operations.decisions` does; that would turn to a signal when no answer comes, this one waits."""
     await handle.execute_update(
         BareRequestWorkflow.approve,
         filler(_WORD),
         id=f"approve-{uuid.uuid4()}",
-        rpc_timeout=timedelta(seconds=10),
+        rpc_timeout=timedelta(minutes=2),
     )
 
 

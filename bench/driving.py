@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import psutil
+
 from bench import bare
 from bench.stage import Stage, name_of
 from model import naming
@@ -117,15 +119,21 @@ class BareWorkflows:
 @dataclass
 class Times:
     """Seconds. `approved_to_served` one by one; `busy` is the wall time, without what approvers took where there was
-    one client only."""
+    one client only; `processor` is the processor time of all our processes together."""
 
     approved_to_served: list[float] = field(default_factory=list)
     busy: float = 0.0
+    processor: float = 0.0
 
     @property
     def per_second(self) -> float:
         """Requests per second, from submission to end."""
         return len(self.approved_to_served) / self.busy
+
+    @property
+    def processor_each(self) -> float:
+        """Processor time a request."""
+        return self.processor / len(self.approved_to_served)
 
     def quantile(self, share: float) -> float:
         """By the nearest rank."""
@@ -133,7 +141,11 @@ class Times:
         return ordered[math.ceil(share * len(ordered)) - 1]
 
     def __add__(self, other: Times) -> Times:
-        return Times([*self.approved_to_served, *other.approved_to_served], self.busy + other.busy)
+        return Times(
+            [*self.approved_to_served, *other.approved_to_served],
+            self.busy + other.busy,
+            self.processor + other.processor,
+        )
 
 
 async def drive(subject: Subject, clients: int, count: int) -> Times:
@@ -164,7 +176,7 @@ async def drive(subject: Subject, clients: int, count: int) -> Times:
             times.approved_to_served.append(time.perf_counter() - begin)
 
     looking = asyncio.create_task(look())
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), _processor_seconds()
     try:
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
@@ -174,4 +186,17 @@ async def drive(subject: Subject, clients: int, count: int) -> Times:
         with suppress(asyncio.CancelledError):
             await looking
     times.busy = time.perf_counter() - begin - (count * _APPROVER if clients == 1 else 0.0)
+    times.processor = _processor_seconds() - processor
     return times
+
+
+def _processor_seconds() -> float:
+    """Of this process and everything below it: Temporal, workers, nginx."""
+    total, own = 0.0, psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        with suppress(psutil.Error):
+            used = process.cpu_times()
+            # What its ended children took, such as `nginx -t`; this process's own live on and are counted themselves.
+            ended = 0.0 if process == own else used.children_user + used.children_system
+            total += used.user + used.system + ended
+    return total
