@@ -189,7 +189,8 @@ class Report:
         median = 1000 * statistics.median(self.reloads)
         console.print(
             f"nginx alone, SIGHUP until only the new certificate is served: {1000 * self.reload:.0f} ms at best, "
-            f"{median:.0f} ms in the median of {len(self.reloads)}; at most {1 / self.reload:.1f} reloads/s of one nginx."
+            f"{median:.0f} ms in the median of {len(self.reloads)}; at most {1 / self.reload:.1f} reloads/s "
+            "of one nginx."
         )
         console.print(
             f"History of a request: {self.certgate.events} events, {self.certgate.size:,} bytes "
