@@ -167,8 +167,9 @@ def run_gateway(gateway_home: GatewayHome) -> None:
     from worker import gateway_home as homes
     from worker.workers import run_gateway as work
 
+    home = homes.read(gateway_home.absolute())
     log_to_stderr()
-    run(work(homes.read(gateway_home.absolute())))
+    run(work(home))
 
 
 @gateways.command("edit")
