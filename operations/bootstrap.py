@@ -28,6 +28,7 @@ from model.tables import (
     TrustedCertificate,
 )
 from operations.identity import hash_password
+from operations.joining import own_system, own_version
 from operations.lookup import identity
 
 LOCAL_GATEWAY = "local"
@@ -128,6 +129,8 @@ def _local_gateway(database: Database, now: datetime) -> int:
                 name=LOCAL_GATEWAY,
                 name_key=LOCAL_GATEWAY,
                 comments="On the manager's own machine.",
+                version=own_version(),
+                os=own_system(),
                 created_at=now,
                 joined_at=now,
             )
