@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities.records import Records, authority_access, endpoint_access, keystore_access, load
 from model import access, naming
@@ -31,6 +32,7 @@ class Admissions(Records):
         """Load the request and check delegation, names and the requester's right once more."""
         with self.writing() as session:
             request = load(session, start.request_id)
+            self._guard(request)
             refused = self._refusal(session, request)
             if refused is not None:
                 self.tell(session, request, "request.refused", refused, outcome=Outcome.REFUSED)
@@ -77,6 +79,23 @@ class Admissions(Records):
             if made.audited:
                 outcome = Outcome.FAILED if made.failed else Outcome.DONE
                 self.tell(session, request, made.step, made.description, outcome=outcome)
+
+    @staticmethod
+    def _guard(request: CertificateRequest) -> None:
+        """A request is carried out by its own workflow and once: nobody starts it again with the engine's own tools."""
+        assert request.id is not None
+        if activity.info().workflow_id != naming.request_workflow(request.id):
+            raise ApplicationError(
+                f"Request {request.id} is carried out by {naming.request_workflow(request.id)} and by no other workflow.",
+                type="Conflict",
+                non_retryable=True,
+            )
+        if request.closed:
+            raise ApplicationError(
+                f"Request {request.id} has ended ({request.status}): submit a new one.",
+                type="Conflict",
+                non_retryable=True,
+            )
 
     def _refusal(self, session: Session, request: CertificateRequest) -> str | None:
         gateway = session.get(Gateway, request.gateway_id)

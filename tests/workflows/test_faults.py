@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from sqlmodel import col, select
+from temporalio.client import WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from model.messages import RequestView
+from model.messages import RequestStart, RequestView
+from model.naming import MANAGER_QUEUE
 from model.states import CertificateStatus, DelegationMode, InstallState
 from model.tables import (
     AuditEntry,
@@ -154,14 +156,15 @@ async def test_what_was_taken_away_after_submission_is_refused_inside_the_workfl
     shared_world: World, rogue: type[RogueAuthority]
 ) -> None:
     """The row says one thing, delegation another: a request put into the database by hand gets nowhere."""
+    seen = await approved(shared_world, "template.example.org")
+    await shared_world.workflow(seen).result()
     with shared_world.database.write() as session:
         closed = Gateway(
             name="closed", name_key="closed", delegation_mode=DelegationMode.CUSTOMIZED, created_at=shared_world.clock()
         )
         session.add(closed)
         session.flush()
-        template = session.exec(select(CertificateRequest)).first()
-        assert template is not None
+        template = session.get_one(CertificateRequest, seen)
         values = template.model_dump(exclude={"id", "status", "closed", "started", "install_state"})
         row = CertificateRequest(**{**values, "gateway_id": closed.id, "order_number": None})
         session.add(row)
@@ -173,6 +176,22 @@ async def test_what_was_taken_away_after_submission_is_refused_inside_the_workfl
     assert "not delegated" in (ended.reason or "")
     refused = [row for row in shared_world.rows(AuditEntry) if row.object_id == number and row.outcome == "refused"]
     assert [row.action for row in refused] == ["request.refused"]
+
+
+async def test_nobody_starts_a_request_again_with_the_engines_own_tools(
+    shared_world: World, rogue: type[RogueAuthority]
+) -> None:
+    number = await approved(shared_world, "once.example.org")
+    await shared_world.workflow(number).result()
+    before = shared_world.show(number)
+    for workflow_id in (f"request-{number}", "a-second-one"):
+        again = await shared_world.client.start_workflow(
+            "CertificateRequest", RequestStart(number), id=workflow_id, task_queue=MANAGER_QUEUE
+        )
+        with pytest.raises(WorkflowFailureError):
+            await again.result()
+    assert shared_world.show(number) == before
+    assert rogue.submits == 1
 
 
 async def test_a_gateway_that_never_comes_is_told_and_the_request_can_be_canceled(
