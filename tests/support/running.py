@@ -91,6 +91,14 @@ class Running:
         os.kill(pid, number)
         return pid
 
+    async def freeze(self, part: str) -> int:
+        """Stop a part where it is, until SIGCONT or SIGKILL; gives its process id when all its threads stand still."""
+        pid = self.signal(part, signal.SIGSTOP)
+        threads = Path(f"/proc/{pid}/task")
+        # On a busy machine a thread may run on for a while after the signal was sent.
+        await until(lambda: all(_state(thread) == "T" for thread in threads.iterdir()))
+        return pid
+
     async def kill(self, part: str) -> None:
         """kill -9, and wait until its successor is at work."""
         await self.successor(part, self.signal(part, signal.SIGKILL))
@@ -182,6 +190,13 @@ async def running(folder: Path) -> AsyncIterator[Running]:
             made.world.database.close()
         await asyncio.to_thread(stop, made.process)
         end_what_is_left(home)
+
+
+def _state(thread: Path) -> str:
+    """A thread's state, as the kernel tells it; one that has ended stands still."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    return "T"
 
 
 def end_what_is_left(home: Path) -> None:

@@ -106,7 +106,7 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
             await world.until(number, status=CertificateStatus.APPLIED)
         polled = await at_work_or_waiting(world, numbers["collecting"])
         # Nothing of the manager's comes between the release and the lock.
-        manager = up.signal("manager", signal.SIGSTOP)
+        manager = await up.freeze("manager")
         try:
             order = world.show(numbers["collecting"]).order_number
             assert order is not None
@@ -129,16 +129,18 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
         attempts["collecting"] = await at_work(world, numbers["collecting"], "orders.collect", after=polled)
 
         await up.kill(TEMPORAL)
+        attempts |= {step: await at_work(world, numbers[step], name) for step, name in of_gateway.items()}
         await up.kill("gateway")
         for step, name in of_gateway.items():
             attempts[step] = await at_work(world, numbers[step], name, after=attempts[step])
+        attempts |= {step: await at_work(world, numbers[step], name) for step, name in of_manager.items()}
         await up.kill("manager")
         for step, name in of_manager.items():
             await at_work(world, numbers[step], name, after=attempts[step])
 
         # Now all that was held is done, and all die before anybody has heard of it: what was sent to an engine that is
         # stopped goes with it.
-        doomed = {TEMPORAL: up.signal(TEMPORAL, signal.SIGSTOP)}
+        doomed = {TEMPORAL: await up.freeze(TEMPORAL)}
         try:
             for held in [*ledgers.values(), keystore]:
                 held.release()
@@ -209,7 +211,7 @@ async def test_a_submission_killed_before_its_workflow_starts_is_started_exactly
         before = session.exec(select(func.max(CertificateRequest.id))).one() or 0
     words = ("request", "submit", "--common-name", "forgotten.example.org", "--organization", "Default")
     # The command line keeps the request, and then waits for an engine that does not answer.
-    frozen = up.signal(TEMPORAL, signal.SIGSTOP)
+    frozen = await up.freeze(TEMPORAL)
     try:
         command = start(up.command(*words, "--gateway", "local"), up.home.parent / "submit.log", up.environment)
         try:
