@@ -82,20 +82,16 @@ class Admissions(Records):
 
     @staticmethod
     def _guard(request: CertificateRequest) -> None:
-        """A request is carried out by its own workflow and once: nobody starts it again with the engine's own tools."""
+        """A request is carried out once, by its own workflow: nobody starts it again with the engine's tools."""
         assert request.id is not None
-        if activity.info().workflow_id != naming.request_workflow(request.id):
-            raise ApplicationError(
-                f"Request {request.id} is carried out by {naming.request_workflow(request.id)} and by no other workflow.",
-                type="Conflict",
-                non_retryable=True,
-            )
-        if request.closed:
-            raise ApplicationError(
-                f"Request {request.id} has ended ({request.status}): submit a new one.",
-                type="Conflict",
-                non_retryable=True,
-            )
+        own = naming.request_workflow(request.id)
+        if activity.info().workflow_id != own:
+            told = f"Request {request.id} is carried out by {own} and by no other workflow."
+        elif request.closed:
+            told = f"Request {request.id} has ended ({request.status}): submit a new one."
+        else:
+            return
+        raise ApplicationError(told, type="Conflict", non_retryable=True)
 
     def _refusal(self, session: Session, request: CertificateRequest) -> str | None:
         gateway = session.get(Gateway, request.gateway_id)

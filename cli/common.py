@@ -37,8 +37,7 @@ Comment = Annotated[str, typer.Option(help="A word for the others who read this.
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")]
 Offset = Annotated[int, typer.Option(min=0, help="Skip so many rows.")]
 
-WIDTH_WITHOUT_TERMINAL = 100
-_WHOLE = 16  # characters
+WIDTH_WITHOUT_TERMINAL = 1000
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -166,21 +165,18 @@ def emit_fields(value: Any, as_json: bool, fields: Mapping[str, Any]) -> None:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout, as wide as the terminal, else 100 columns."""
+    """A table on stdout: folded to the terminal's width, never cut; as wide as it needs where there is no terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    lines = list(rows)
-    for number, title in enumerate(titles):
-        # Short cells (times, states, numbers) stay whole; the long ones share what is left.
-        short = all(len(line[number]) <= _WHOLE for line in lines)
-        drawn.add_column(title, overflow="fold", no_wrap=short)
-    for row in lines:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
+    for title in titles:
+        drawn.add_column(title, overflow="fold")
+    for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     Console(width=width, highlight=False).print(drawn)
 
 

@@ -70,13 +70,15 @@ class Database:
         except OperationalError as error:
             raise Unavailable(self._sentence(error)) from error
         except DatabaseError as error:
-            if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            words = str(error.orig)
+            damaged = "malformed" in words or "not a database" in words
+            if damaged or _no_table(error):
                 raise Unavailable(self._sentence(error)) from error
             raise
 
     def _sentence(self, error: DatabaseError) -> str:
         words = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        if "no such table" in words:
+        if _no_table(error):
             return (
                 f"The database {self.describe()} has no tables yet: run `certgate database upgrade` or `certgate up`."
             )
@@ -133,6 +135,11 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def _no_table(error: DatabaseError) -> bool:
+    """Whether a table is missing: SQLite says it in words, PostgreSQL by the code 42P01 (undefined_table)."""
+    return "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"
 
 
 def _alembic() -> Config:
