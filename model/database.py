@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import Session
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 30
 _WRITES = "certgate_writes"
+_UPGRADE_LOCK = 0x63657274  # any number that nobody else locks in this database
 
 
 class Database:
@@ -98,6 +99,9 @@ class Database:
             if self.revision() == self.newest_revision():
                 return
             with self._writer.connect() as connection:
+                if not self.is_sqlite:
+                    # As SQLite's write lock does: of several processes one upgrades, and the others find it done.
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
                 configuration = _alembic()
                 configuration.attributes["connection"] = connection
                 command.upgrade(configuration, "head")
