@@ -183,8 +183,8 @@ class DisposableNginx:
         self.stop()
 
     def _answers(self) -> bool:
-        """The pid file is written after the sockets are open, and a connection proves it."""
-        if not self.pid_file.exists():
+        """The pid file is written after the sockets are open, and a connection proves it. It is empty for an instant."""
+        if not self.pid_file.exists() or not self.pid_file.read_text().strip():
             return False
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
