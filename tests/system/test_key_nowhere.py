@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlmodel import select
@@ -27,6 +28,7 @@ from tests.support.holding import served, site_of
 from tests.support.running import PARTS, Running, running, until
 from worker.playground import DisposableNginx
 
+pytestmark = pytest.mark.timeout(300)
 _PIECE = 12
 Needles = Mapping[str, frozenset[bytes]]
 

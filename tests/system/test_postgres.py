@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
-from sqlmodel import SQLModel, col, select
+from sqlmodel import SQLModel, select
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from connectors.registry import Surroundings
@@ -28,10 +28,10 @@ from connectors.secrets import resolve
 from model import audit
 from model.database import Database
 from model.states import AccessMethod, CertificateStatus, InstallState
-from model.tables import AuditEntry, Certificate, CertificateRequest, Gateway, Organization
+from model.tables import CertificateRequest, Gateway, Organization
 from operations import audit_trail, bootstrap, identity, requests, submission
 from operations.context import Context, now
-from tests.support.holding import orders, reference, served
+from tests.support.holding import assert_exactly_one_of_everything, assert_nothing_left, orders, served
 from tests.support.postgres import Postgres, postgres
 from tests.support.running import certgate, environment_without_ours, start, stop, until
 from tests.support.world import World
@@ -39,6 +39,7 @@ from worker import embedded_state, readiness
 from worker.playground import DisposableNginx, free_port
 
 NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
+pytestmark = pytest.mark.timeout(300)
 _APPENDS = """
 import sys
 from datetime import UTC, datetime
@@ -233,6 +234,11 @@ class ScaledOut:
         assert process.returncode == 0, (words, out.decode(), errors.decode())
         return out.decode()
 
+    def world(self, url: str, gateway: Path) -> World:
+        """The same, to act on from this process."""
+        around = Surroundings(self.home, resolve)
+        return World(self.home, Database(url), self.client, around, 1, Surroundings(gateway, resolve), now)
+
     async def service(self, kind: str, home: Path, *words: str) -> subprocess.Popen[bytes]:
         """Start a lasting process and wait until it is ready."""
         log = self.folder / f"{home.name}.log"
@@ -264,7 +270,9 @@ async def outside(folder: Path, server: Postgres, name: str) -> AsyncIterator[Sc
         while client is None:
             assert temporal.poll() is None, (folder / "temporal.log").read_text()
             try:
-                client = await Client.connect(f"127.0.0.1:{port}", namespace="certgate")
+                client = await Client.connect(
+                    f"127.0.0.1:{port}", namespace="certgate", data_converter=pydantic_data_converter
+                )
                 await client.count_workflows("WorkflowId = 'none'")
             except (RuntimeError, RPCError):
                 client = None
@@ -273,6 +281,7 @@ async def outside(folder: Path, server: Postgres, name: str) -> AsyncIterator[Sc
 
 
 async def test_the_processes_of_the_composition_by_hand(server: Postgres, tmp_path: Path) -> None:
+    names = [f"n{number}.example.org" for number in range(7)]
     async with outside(tmp_path, server, "by_hand") as scaled:
         said = await scaled.command("database", "upgrade", "--json")
         assert json.loads(said)["first_login"]["login"] == "admin"
@@ -281,99 +290,56 @@ async def test_the_processes_of_the_composition_by_hand(server: Postgres, tmp_pa
         await scaled.command("gateway", "add", "--name", "container", "--token-file", str(token))
         assert token.stat().st_mode & 0o777 == 0o600
         gateway = tmp_path / "gateway"
-        no_database = {**scaled.environment}
-        del no_database["CERTGATE_DATABASE_URL_FILE"]  # a gateway needs Temporal and nothing else of ours
-        at_gateway = ScaledOut(scaled.folder, no_database, scaled.stack, scaled.client)
+        # A gateway needs Temporal and nothing else of ours.
+        environment = {name: one for name, one in scaled.environment.items() if not name.startswith("CERTGATE_")}
+        there = ScaledOut(scaled.folder, environment, scaled.stack, scaled.client)
         words = ("--gateway-home", str(gateway))
-        await at_gateway.command("gateway", "join", "--token-file", str(token), *words, home=gateway)
-        await at_gateway.service("gateway", gateway, "gateway", "run", *words)
+        await there.command("gateway", "join", "--token-file", str(token), *words, home=gateway)
+        await there.service("gateway", gateway, "gateway", "run", *words)
 
-        with DisposableNginx(tmp_path / "nginx", [f"n{number}.example.org" for number in range(4)]) as nginx:
-            settings = [
-                f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-                for key, value in nginx.settings.items()
-            ]
-            given = [part for one in settings for part in ("--set", one)]
-            place = ("--gateway", "container", "--name", "nginx")
-            await scaled.command("endpoint", "add", *place, "--type", "nginx", *given)
+        with DisposableNginx(tmp_path / "nginx", names) as nginx:
+            given = [f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in nginx.settings.items()]
+            place = ("--gateway", "container", "--name", "nginx", "--type", "nginx")
+            await scaled.command("endpoint", "add", *place, *(part for one in given for part in ("--set", one)))
             await scaled.command("endpoint", "discover", "--gateway", "container", "nginx")
             await scaled.command("administrator", "add", "--login", "bob", "--role", "mrao", "--json")
             await scaled.command("administrator", "token", "bob", "--token-file", str(tmp_path / "token-of-bob"))
             asked = ("--organization", "Default", "--gateway", "container", "--endpoint", "nginx", "--json")
-            (first,) = [await submitted(scaled, nginx.sites[0].name, asked)]
-            detail = await approved(scaled, first)
+            said = await scaled.command("request", "submit", "--common-name", names[0], *asked)
+            world = scaled.world(server.url("by_hand"), gateway)
+            scaled.stack.callback(world.database.close)
+            numbers = [int(json.loads(said)["id"])]
+            await world.until(numbers[0], state=InstallState.KEY_READY)
+            environment = {**scaled.environment, "CERTGATE_TOKEN": (tmp_path / "token-of-bob").read_text().strip()}
+            bob = ScaledOut(scaled.folder, environment, scaled.stack, scaled.client)
+            said = await bob.command("request", "approve", str(numbers[0]), "--comment", "ok", "--wait", "--json")
+            detail = json.loads(said)
+            assert (detail["status"], detail["install_state"]) == ("ISSUED", "COMPLETED")
             assert detail["served_fingerprint"] == detail["issued_fingerprint"] == await served(nginx.sites[0])
 
-            # Two managers on one database and one queue: whatever they share is still done once.
-            managers.append(await scaled.service("manager", second_home(scaled), "manager"))
-            numbers = [await submitted(scaled, site.name, asked) for site in nginx.sites[1:]]
-            details = await asyncio.gather(*(approved(scaled, number) for number in numbers))
-            for site, detail in zip(nginx.sites[1:], details, strict=True):
-                assert detail["issued_fingerprint"] == await served(site)
+            # Two managers on one database and one queue, each with a home of its own: whatever they share is still
+            # done once. The CA's folder is named in the database.
+            managers.append(await scaled.service("manager", scaled.folder / "manager-2", "manager"))
+            numbers += await asyncio.gather(*(submitted_and_approved(world, name) for name in names[1:]))
+            for number in numbers:
+                await world.until(number, state=InstallState.COMPLETED)
+                await world.workflow(number).result()
             assert all(manager.poll() is None for manager in managers)
-        await once_each(scaled, server, [first, *numbers], scaled.home / "ca")
+            for number in numbers:
+                await assert_exactly_one_of_everything(world, number, nginx, scaled.home / "ca")
+            assert len(orders(scaled.home / "ca")) == len(numbers)
+            assert_nothing_left(world, nginx)
         listed = json.loads(await scaled.command("gateway", "list", "--json"))
         assert [(row["name"], row["status"]) for row in listed] == [("container", "Connected")]
-        assert "All is well" in (await doctor(scaled))
+        await scaled.command("doctor")
 
 
-async def submitted(scaled: ScaledOut, name: str, asked: tuple[str, ...]) -> int:
-    """Submit a request; gives its number."""
-    return int(json.loads(await scaled.command("request", "submit", "--common-name", name, *asked))["id"])
-
-
-async def approved(scaled: ScaledOut, number: int) -> dict[str, Any]:
-    """bob approves with his own token as soon as the CSR is there, and waits until it is served."""
-    database = Database(Path(scaled.environment["CERTGATE_DATABASE_URL_FILE"]).read_text().strip())
-    try:
-
-        def ready() -> bool:
-            with database.read() as session:
-                return session.get_one(CertificateRequest, number).install_state == InstallState.KEY_READY
-
-        await until(ready)
-    finally:
-        database.close()
-    token = (scaled.folder / "token-of-bob").read_text().strip()
-    as_bob = ScaledOut(scaled.folder, {**scaled.environment, "CERTGATE_TOKEN": token}, scaled.stack, scaled.client)
-    said = await as_bob.command("request", "approve", str(number), "--comment", "ok", "--wait", "--json")
-    found: dict[str, Any] = json.loads(said)
-    assert (found["status"], found["install_state"]) == ("ISSUED", "COMPLETED")
-    return found
-
-
-def second_home(scaled: ScaledOut) -> Path:
-    """A second manager has its own home; what they share is the database, and the CA's folder that it names."""
-    return scaled.folder / "manager-2"
-
-
-async def doctor(scaled: ScaledOut) -> str:
-    """What `doctor` says in the end."""
-    process = await asyncio.create_subprocess_exec(
-        *certgate(scaled.home, "doctor"),
-        env=scaled.environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return out.decode()
-
-
-async def once_each(scaled: ScaledOut, server: Postgres, numbers: list[int], ca: Path) -> None:
-    """One order, one certificate a request, each act told once, an unbroken trail."""
-    database = Database(server.url("by_hand"))
-    try:
-        placed = Counter(one[0] for one in orders(ca))
-        world = World(scaled.home, database, scaled.client, None, 1, None, now)  # type: ignore[arg-type]
-        assert placed == Counter(reference(world, number) for number in numbers)
-        with database.read() as session:
-            assert audit.verify(session).finding is None
-            rows = session.exec(select(Certificate.request_id).order_by(col(Certificate.request_id))).all()
-            assert list(rows) == numbers
-            told = session.exec(select(AuditEntry).where(AuditEntry.object_type == "request")).all()
-            assert max(Counter((one.object_id, one.action) for one in told).values()) == 1
-    finally:
-        database.close()
+async def submitted_and_approved(world: World, name: str) -> int:
+    """A request that bob approved."""
+    number = await world.submit(name, by="admin", gateway="container", endpoint="nginx")
+    await world.until(number, state=InstallState.KEY_READY)
+    await world.say(number, "approve")
+    return number
 
 
 def run_at_once(programs: list[str], first_line: str, *arguments: str) -> list[str]:

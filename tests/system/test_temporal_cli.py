@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from model.states import CertificateStatus, InstallState
 from tests.support.holding import acts
 from tests.support.running import Running, running, until
 from worker import embedded_state
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass(frozen=True)
