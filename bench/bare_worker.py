@@ -19,6 +19,7 @@ from temporalio import activity
 
 from bench.bare import GATEWAY_ID, MANAGER_QUEUE, STEPS, BareRenewalWorkflow, BareRequestWorkflow, Parcel, filler
 from worker import connection, readiness, settings, workers
+from worker.converter import DATA_CONVERTER
 
 # A datagram goes to this loopback port when a request awaits its approver. certgate's are seen in its database.
 READY_PORT = "BENCH_READY_PORT"
@@ -64,7 +65,7 @@ async def run(role: str, home: Path) -> None:
     client = await connection.connect(
         settings.load(home),
         runtime=connection.worker_runtime(),
-        data_converter=workers.DATA_CONVERTER,
+        data_converter=DATA_CONVERTER,
         identity=f"bare-{role}",
     )
     stopping = asyncio.Event()

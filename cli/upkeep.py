@@ -93,17 +93,15 @@ def _history(file: Path) -> WorkflowHistory:
 
 
 async def _replayed(histories: list[tuple[Path, WorkflowHistory]]) -> list[dict[str, Any]]:
-    from temporalio.contrib.pydantic import pydantic_data_converter
     from temporalio.runtime import Runtime, TelemetryConfig
     from temporalio.worker import Replayer
 
+    from worker.converter import DATA_CONVERTER
     from workflows.registry import WORKFLOWS, runner
 
     # Without a log of its own: the engine's library would write what it finds on stdout, between our lines.
     quiet = Runtime(telemetry=TelemetryConfig(logging=None))
-    replayer = Replayer(
-        workflows=WORKFLOWS, workflow_runner=runner(), data_converter=pydantic_data_converter, runtime=quiet
-    )
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=runner(), data_converter=DATA_CONVERTER, runtime=quiet)
     results = []
     for file, history in histories:
         result = await replayer.replay_workflow(history, raise_on_replay_failure=False)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sqlmodel import Session
-from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -21,7 +21,6 @@ from model.states import CertificateStatus, InstallState, Verdict
 from model.tables import Administrator, CertificateRequest
 from operations.context import Context
 from operations.lookup import identity
-from workflows.request import CertificateRequestWorkflow
 
 Word = Literal["approve", "decline", "cancel", "install", "retry"]
 
@@ -52,7 +51,7 @@ async def say(context: Context, request_id: int, word: Word, comment: str = "") 
         with context.acting(action, "request", request_id, access.scope_of(request)):
             raise refused
     client = await context.temporal()
-    handle = client.get_workflow_handle_for(CertificateRequestWorkflow.run, naming.request_workflow(request_id))
+    handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(naming.request_workflow(request_id))
     said = messages.AdministratorWord(context.actor.login, comment)
     try:
         receipt: messages.Receipt = await handle.execute_update(

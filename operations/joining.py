@@ -9,6 +9,7 @@ import json
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -111,11 +112,11 @@ def own_system() -> str:
     return f"{platform.system()} {platform.release()} {platform.machine()}".strip()
 
 
-async def _earlier(
-    client: Client, workflow_id: str, attempt: str
-) -> WorkflowHandle[GatewayJoinWorkflow, messages.JoinResult] | None:
+async def _earlier(client: Client, workflow_id: str, attempt: str) -> WorkflowHandle[Any, messages.JoinResult] | None:
     """The latest join, if it was this very attempt and has not failed."""
-    handle = client.get_workflow_handle_for(GatewayJoinWorkflow.run, workflow_id)
+    handle: WorkflowHandle[Any, messages.JoinResult] = client.get_workflow_handle(
+        workflow_id, result_type=messages.JoinResult
+    )
     try:
         description = await handle.describe()
     except RPCError as error:

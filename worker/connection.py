@@ -11,7 +11,6 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeIndexedValueType
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.runtime import Runtime, TelemetryConfig
@@ -19,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from model.errors import InvalidInput, Unavailable
 from worker import embedded_state
+from worker.converter import DATA_CONVERTER
 from worker.settings import Settings
 from workflows import attributes
 
@@ -48,7 +48,7 @@ async def connect(
     *,
     wait: timedelta = timedelta(seconds=15),
     runtime: Runtime | None = None,
-    data_converter: DataConverter = pydantic_data_converter,
+    data_converter: DataConverter = DATA_CONVERTER,
     identity: str | None = None,
 ) -> Client:
     """Connects to the Temporal that the settings name, and makes sure that it answers.

@@ -183,7 +183,7 @@ class DisposableNginx:
         self.stop()
 
     def _answers(self) -> bool:
-        """The pid file is written after the sockets are open, and a connection proves it. It is empty for an instant."""
+        """The pid file is made after the sockets are open, then filled; a connection proves it."""
         if not self.pid_file.exists() or not self.pid_file.read_text().strip():
             return False
         try:

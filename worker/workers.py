@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,6 @@ from typing import Any
 
 import structlog
 from temporalio.client import Client
-from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, pydantic_data_converter
-from temporalio.converter import CompositePayloadConverter, DefaultPayloadConverter, JSONPlainPayloadConverter
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.admission import Admissions
@@ -45,24 +42,6 @@ DRAIN = timedelta(seconds=60)
 _POLLERS = PollerBehaviorSimpleMaximum(20)
 THREADS = 16
 _RECONNECT = timedelta(seconds=2)
-
-
-# Making the reader of a message type takes about 0.7 ms, and the SDK makes a converter for each workflow: this one is
-# for all of them.
-_JSON = PydanticJSONPlainPayloadConverter()
-
-
-class MessageConverter(CompositePayloadConverter):
-    """The SDK's converter for pydantic with what it has learned of the message types kept for the process's life."""
-
-    def __init__(self) -> None:
-        """As the SDK calls it, once a workflow."""
-        encodings = DefaultPayloadConverter.default_encoding_payload_converters
-        super().__init__(*(_JSON if isinstance(one, JSONPlainPayloadConverter) else one for one in encodings))
-
-
-# Writes and reads the same bytes as the SDK's, so that clients need not know of it.
-DATA_CONVERTER = dataclasses.replace(pydantic_data_converter, payload_converter_class=MessageConverter)
 
 
 def manager_activities(database: Database, surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
@@ -210,9 +189,7 @@ async def _supervised(settings: Settings, name: str, work: Callable[[Client], An
 
 
 async def _once(settings: Settings, name: str, work: Callable[[Client], Any]) -> None:
-    client = await connection.connect(
-        settings, runtime=connection.worker_runtime(), data_converter=DATA_CONVERTER, identity=name
-    )
+    client = await connection.connect(settings, runtime=connection.worker_runtime(), identity=name)
     await work(client)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from sqlmodel import Session, select
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from connectors.registry import Surroundings
@@ -31,11 +30,10 @@ from operations.identity import recognize
 from operations.lookup import identity
 from worker import embedded_state, workers
 from worker.connection import worker_runtime
+from worker.converter import DATA_CONVERTER
 from worker.playground import DisposableNginx
 from workflows import attributes
 from workflows.gateways import EndpointDiscoveryWorkflow
-from workflows.renewal import CertificateRenewalWorkflow
-from workflows.request import CertificateRequestWorkflow
 
 
 @dataclass
@@ -128,13 +126,13 @@ class World:
 
     def workflow(self, request_id: int) -> WorkflowHandle[Any, Any]:
         """The handle of a request's workflow."""
-        return self.client.get_workflow_handle_for(CertificateRequestWorkflow.run, naming.request_workflow(request_id))
+        return self.client.get_workflow_handle(naming.request_workflow(request_id), result_type=messages.RequestResult)
 
     def renewal(self, certificate_id: int | None) -> WorkflowHandle[Any, Any]:
         """The handle of the workflow that watches over a certificate."""
         assert certificate_id is not None
-        return self.client.get_workflow_handle_for(
-            CertificateRenewalWorkflow.run, naming.renewal_workflow(certificate_id)
+        return self.client.get_workflow_handle(
+            naming.renewal_workflow(certificate_id), result_type=messages.RenewalView
         )
 
     def rows(self, table: type[Any]) -> list[Any]:
@@ -152,7 +150,7 @@ async def world(
         if environment is None:
             environment = await stack.enter_async_context(
                 await WorkflowEnvironment.start_local(
-                    data_converter=pydantic_data_converter,
+                    data_converter=DATA_CONVERTER,
                     dev_server_existing_path=str(embedded_state.binary()),
                     search_attributes=list(attributes.ALL),
                     runtime=worker_runtime(),

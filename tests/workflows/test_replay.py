@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from tests.workflows.record import HISTORIES
+from worker.converter import DATA_CONVERTER
 from workflows.registry import WORKFLOWS, runner
 
 FILES = sorted(HISTORIES.glob("*.json"))
@@ -19,7 +19,7 @@ FILES = sorted(HISTORIES.glob("*.json"))
 
 def replayer() -> Replayer:
     """Replays as the workers run."""
-    return Replayer(workflows=list(WORKFLOWS), workflow_runner=runner(), data_converter=pydantic_data_converter)
+    return Replayer(workflows=list(WORKFLOWS), workflow_runner=runner(), data_converter=DATA_CONVERTER)
 
 
 def started_type(text: str) -> str:

@@ -13,7 +13,6 @@ from sqlmodel import col, select
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.testservice.v1 import UnlockTimeSkippingRequest
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from model.messages import AdministratorWord, RenewalView, RevocationStart
@@ -22,6 +21,7 @@ from model.states import CertificateStatus, InstallState
 from model.tables import ApprovalPolicy, AuditEntry, Certificate, CertificateProfile, CertificateRequest
 from tests.support.programs import skipping_server
 from tests.support.world import World, wait_until, world
+from worker.converter import DATA_CONVERTER
 from workflows import attributes
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
@@ -31,7 +31,7 @@ from workflows.revocation import CertificateRevocationWorkflow
 async def skipping(tmp_path: Path) -> AsyncIterator[tuple[World, WorkflowEnvironment]]:
     """A whole certgate whose clock is the time-skipping server's."""
     async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=skipping_server(), data_converter=pydantic_data_converter
+        test_server_existing_path=skipping_server(), data_converter=DATA_CONVERTER
     ) as environment:
         # This server can't list search attributes, only take them; without them every upsert hangs.
         keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
