@@ -33,6 +33,7 @@ from tests.support.holding import (
     hold_keystore,
     hold_ledger,
     orders,
+    pending,
     private_authority,
     reference,
     served,
@@ -104,9 +105,9 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
         await asyncio.gather(*(approved(world, number) for step, number in numbers.items() if step != "approval"))
         for number in (numbers["pending"], numbers["collecting"]):
             await world.until(number, status=CertificateStatus.APPLIED)
-        polled = await at_work_or_waiting(world, numbers["collecting"])
         # Nothing of the manager's comes between the release and the lock.
         manager = await up.freeze("manager")
+        coming, _ = await pending(world, numbers["collecting"], "orders.collect")
         try:
             order = world.show(numbers["collecting"]).order_number
             assert order is not None
@@ -126,7 +127,7 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
         of_gateway |= {"checking": "installation.install", "reloading": "installation.install"}
         attempts = {step: await at_work(world, numbers[step], name) for step, name in of_gateway.items()}
         attempts["ordering"] = await at_work(world, numbers["ordering"], "orders.submit")
-        attempts["collecting"] = await at_work(world, numbers["collecting"], "orders.collect", after=polled)
+        attempts["collecting"] = await at_work(world, numbers["collecting"], "orders.collect", after=coming - 1)
 
         await up.kill(TEMPORAL)
         attempts |= {step: await at_work(world, numbers[step], name) for step, name in of_gateway.items()}
@@ -170,8 +171,7 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
             await world.until(number, state=InstallState.COMPLETED)
 
         # And once more when there is nothing left to do.
-        for part in PARTS:
-            await up.kill(part)
+        await asyncio.gather(*(up.kill(part) for part in PARTS))
         places = {"ordering": "busy", "ordering-there": "there", "pending": "slow", "collecting": "signing"}
         for step, number in numbers.items():
             nginx = {"checking": checking, "reloading": reloading}.get(step, shared)
@@ -181,12 +181,6 @@ async def test_killed_at_every_step(up: Running, tmp_path: Path) -> None:
             (placed,) = [entry for entry in acts(world, numbers[step]) if entry.action == "order.placed"]
             assert "it was there before" in placed.description
         assert_nothing_left(world, shared, checking, reloading)
-
-
-async def at_work_or_waiting(world: World, number: int) -> int:
-    """The attempt of the collecting step, whether a process is at it now or it waits for its next time."""
-    description = await world.workflow(number).describe()
-    return max([one.attempt for one in description.raw_description.pending_activities], default=0)
 
 
 def endpoint_of(world: World, name: str) -> int:
@@ -207,8 +201,10 @@ async def is_other(nginx: DisposableNginx, before: str | None) -> bool:
 
 async def test_a_submission_killed_before_its_workflow_starts_is_started_exactly_once(up: Running) -> None:
     world = up.world
-    with world.database.read() as session:
-        before = session.exec(select(func.max(CertificateRequest.id))).one() or 0
+    # One whose process was killed a moment later: its workflow runs, and nobody has noted it.
+    running_already = await world.submit("noted.example.org")
+    await world.until(running_already, state=InstallState.KEY_READY)
+    before = running_already
     words = ("request", "submit", "--common-name", "forgotten.example.org", "--organization", "Default")
     # The command line keeps the request, and then waits for an engine that does not answer.
     frozen = await up.freeze(TEMPORAL)
@@ -220,28 +216,23 @@ async def test_a_submission_killed_before_its_workflow_starts_is_started_exactly
         finally:
             command.kill()
             command.wait()
+        with world.database.write() as session:
+            row = session.get_one(CertificateRequest, running_already)
+            row.started = False
+            session.add(row)
     finally:
         assert up.signal(TEMPORAL, signal.SIGCONT) == frozen
-    row = row_after(world, before)
-    assert row is not None
-    assert row.id is not None
-    number = row.id
-    await world.until(number, state=InstallState.KEY_READY)
-    await until(lambda: world_row(world, number).started)
-
-    # Killed a moment later, when the workflow runs and nobody has noted it.
-    with world.database.write() as session:
-        again = session.get_one(CertificateRequest, number)
-        again.started = False
-        session.add(again)
-    await until(lambda: world_row(world, number).started)
-    await approved(world, number)
-    await world.until(number, state=InstallState.NOT_CONFIGURED)
-    handle = world.workflow(number)
-    await handle.result()
-    assert len([one async for one in world.client.list_workflows(f'WorkflowId = "{handle.id}"')]) == 1
-    assert [entry.action for entry in acts(world, number)].count("request.submitted") == 1
-    assert len([one for one in orders(up.home / "ca") if one[0] == reference(world, number)]) == 1
+    numbers = (running_already, before + 1)
+    for number in numbers:
+        await until(lambda number=number: world_row(world, number).started)
+        await approved(world, number)
+    for number in numbers:
+        await world.until(number, state=InstallState.NOT_CONFIGURED)
+        handle = world.workflow(number)
+        await handle.result()
+        assert len([one async for one in world.client.list_workflows(f'WorkflowId = "{handle.id}"')]) == 1
+        assert [entry.action for entry in acts(world, number)].count("request.submitted") == 1
+        assert len([one for one in orders(up.home / "ca") if one[0] == reference(world, number)]) == 1
 
 
 def world_row(world: World, number: int) -> CertificateRequest:
