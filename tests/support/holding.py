@@ -214,7 +214,8 @@ async def assert_exactly_one_of_everything(world: World, number: int, nginx: Dis
     assert sorted(path.name for path in keystore.glob(f"{alias}.*")) == [f"{alias}.key", f"{alias}.pem"]
     for path in (keystore / f"{alias}.key", site.key):
         assert load_pem_private_key(path.read_bytes(), None).public_key() == leaf.public_key()
-    told = [(entry.action, entry.outcome) for entry in acts(world, number)]
+    # A word that was said again because its answer was lost is refused, and each refusal is an act of its own.
+    told = [(entry.action, entry.outcome) for entry in acts(world, number) if entry.action != "decision.refused"]
     assert [action for action, count in Counter(told).items() if count > 1] == []
     assert [action for action, _ in told if action in USUAL_ACTS] == USUAL_ACTS
     # Two runs of one workflow would be two executions of one id.
