@@ -12,14 +12,30 @@ No message contains a secret; references are not secret.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from connectors.errors import Permanent
 
 MAX_SECRET_BYTES = 65_536
 CONTAINER_SECRETS = Path("/run/secrets")
+_FORM = re.compile(r"file:/[^\0\n]+|env:[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _reference(given: str) -> str:
+    # Settings are kept in the manager's database: the secret itself must never get there.
+    if not _FORM.fullmatch(given):
+        raise ValueError("must be a reference such as file:/absolute/path or env:NAME, not the secret itself")
+    return given
+
+
+Reference = Annotated[str, AfterValidator(_reference)]
+"""The field type for a credential in a connector's settings: a reference that `resolve` understands."""
 
 
 def resolve(reference: str, environment: Mapping[str, str] | None = None) -> bytes:

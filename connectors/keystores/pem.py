@@ -23,6 +23,7 @@ from connectors.errors import Permanent
 from connectors.folders import PrivateFolder
 from connectors.keystores.contract import Entry, SigningRequest
 from connectors.registry import ConnectorType, Surroundings
+from connectors.secrets import Reference
 from model import x509
 from model.errors import InvalidInput
 from model.keys import KeyAlgorithm
@@ -38,7 +39,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path | None = Field(default=None, description="Folder of the keys (mode 0700); default: keys in the home.")
-    passphrase: str | None = Field(default=None, description="Reference of a passphrase, file:/… or env:…; optional.")
+    passphrase: Reference | None = Field(
+        default=None, description="Reference of a passphrase, file:/… or env:…; optional."
+    )
 
 
 class PemKeystore:

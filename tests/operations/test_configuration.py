@@ -6,7 +6,7 @@ import pytest
 
 from model.errors import Conflict, InvalidInput, NotFound
 from model.tables import CertificateRequest, Endpoint, EndpointBinding
-from operations import authorities, endpoints, organizations, policies, profiles, trust
+from operations import authorities, endpoints, keystores, organizations, policies, profiles, trust
 from operations.endpoints import EndpointChange, NewEndpoint
 from tests import pki
 from tests.operations.conftest import Records
@@ -169,3 +169,18 @@ def test_only_ca_certificates_are_trusted(records: Records) -> None:
     assert trust.remove(context, gone.fingerprint[:8].upper()) == gone
     with pytest.raises(NotFound):
         trust.show(context, gone.fingerprint)
+
+
+def test_a_keystores_passphrase_is_a_reference_and_can_be_taken_away(records: Records) -> None:
+    context = records.acting("mrao")
+    assert keystores.edit(context, "alpha", {"passphrase": "file:/etc/certgate/pass"}).settings == {
+        "passphrase": "file:/etc/certgate/pass"
+    }
+    for wrong in ({"passphrase": "hunter2"}, {"bogus": "1"}):
+        with pytest.raises(InvalidInput) as caught:
+            keystores.edit(context, "alpha", wrong)
+        assert "hunter2" not in caught.value.message
+    assert [row.settings for row in keystores.listing(context, "alpha")] == [{"passphrase": "file:/etc/certgate/pass"}]
+    assert keystores.edit(context, "alpha", {"passphrase": ""}).settings == {}
+    with pytest.raises(NotFound):
+        keystores.edit(context, "alpha", {"passphrase": "env:PASS"}, name="other")

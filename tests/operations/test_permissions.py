@@ -24,6 +24,7 @@ from operations import (
     endpoints,
     gateways,
     health,
+    keystores,
     organizations,
     policies,
     profiles,
@@ -145,6 +146,17 @@ TABLE: dict[str, Row] = {
     ),
     "endpoints.remove": Row(lambda c, r: endpoints.remove(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "endpoints.discover": Row(lambda c, r: endpoints.discover(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "keystores.listing": Row(
+        lambda c, r: {row.gateway for row in keystores.listing(c)},
+        mrao={"general", "alpha", "web", "beta"},
+        rao={"general", "alpha", "web"},
+        bare={"general", "alpha", "web"},
+        drao={"general", "alpha", "web"},
+        stranger={"general", "beta"},
+    ),
+    "keystores.edit": Row(
+        lambda c, r: keystores.edit(c, "alpha", {"passphrase": "env:PASS"}), OK, OK, REFUSED, REFUSED, HIDDEN
+    ),
     "certificates.listing": Row(lambda c, r: certificates.listing(c).total, 1, 1, 1, 1, 0),
     "certificates.show": Row(lambda c, r: certificates.show(c, 1), stranger=HIDDEN),
     "certificates.download": Row(lambda c, r: certificates.download(c, 1), stranger=HIDDEN),
