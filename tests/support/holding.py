@@ -6,8 +6,6 @@ import fcntl
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +233,3 @@ def assert_nothing_left(world: World, *servers: DisposableNginx) -> None:
         assert hidden_files(server.folder) == []
     with world.database.read() as session:
         assert audit.verify(session).finding is None
-
-
-@contextmanager
-def released(*held: Held) -> Iterator[None]:
-    """Gives locks back at the end, whatever happens."""
-    try:
-        yield
-    finally:
-        for one in held:
-            one.release()
