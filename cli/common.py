@@ -37,7 +37,7 @@ Comment = Annotated[str, typer.Option(help="A word for the others who read this.
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many rows.")]
 Offset = Annotated[int, typer.Option(min=0, help="Skip so many rows.")]
 
-WIDTH_WITHOUT_TERMINAL = 1000
+WIDTH_WITHOUT_TERMINAL = 100
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -165,7 +165,7 @@ def emit_fields(value: Any, as_json: bool, fields: Mapping[str, Any]) -> None:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout: folded to the terminal's width, never cut; as wide as it needs where there is no terminal."""
+    """A table on stdout, folded to the width of the terminal (100 columns without one), never cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
