@@ -115,17 +115,3 @@ class ConnectionStatus(StrEnum):
     CONNECTED = "Connected"
     DISCONNECTED = "Disconnected"
     PENDING = "Pending"
-
-
-# A request in one of these will not change any more by itself.
-ENDED = frozenset(
-    {
-        CertificateStatus.DECLINED,
-        CertificateStatus.REJECTED,
-        CertificateStatus.INVALID,
-        CertificateStatus.CANCELED,
-        CertificateStatus.REVOKED,
-        CertificateStatus.EXPIRED,
-        CertificateStatus.REPLACED,
-    }
-)

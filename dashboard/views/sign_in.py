@@ -7,8 +7,6 @@ import streamlit as st
 from dashboard import components, session
 from dashboard.guard import guarded
 
-_PROBLEM = "sign-in-problem"
-
 
 def show() -> None:
     """The form. The address stays as it is, so that a deep link is followed after signing in."""
