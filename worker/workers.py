@@ -41,6 +41,9 @@ DRAIN = timedelta(seconds=60)
 # Measured: about twenty pollers cut the 99th percentile to a third; more gain nothing.
 _POLLERS = PollerBehaviorSimpleMaximum(20)
 THREADS = 16
+# A request that a killed manager had in its memory goes to another one after this; the SDK's ten seconds would be as
+# long as an approver waits for an answer.
+_STICKY = timedelta(seconds=4)
 _RECONNECT = timedelta(seconds=2)
 
 
@@ -108,6 +111,7 @@ def manager_worker(
         activities=list(activities),
         activity_executor=executor,
         graceful_shutdown_timeout=DRAIN,
+        sticky_queue_schedule_to_start_timeout=_STICKY,
         workflow_task_poller_behavior=_POLLERS,
         activity_task_poller_behavior=_POLLERS,
     )
