@@ -5,9 +5,12 @@ from __future__ import annotations
 MANAGER_QUEUE = "manager"
 
 
-def gateway_queue(gateway_id: int) -> str:
-    """Task queue of one gateway's worker."""
-    return f"gateway-{gateway_id}"
+def gateway_queue(gateway_id: int, channel: int = 1) -> str:
+    """Task queue of one gateway's worker on one channel: ``gateway-7``, and ``gateway-7-2`` once it was restored.
+
+    A channel has a queue of its own, so that nothing is ever put where the host of a dead channel could take it.
+    """
+    return f"gateway-{gateway_id}" if channel == 1 else f"gateway-{gateway_id}-{channel}"
 
 
 def request_workflow(request_id: int) -> str:

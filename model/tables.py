@@ -16,6 +16,7 @@ from model.keys import KeyAlgorithm
 from model.states import (
     AccessMethod,
     CertificateStatus,
+    ConnectionStatus,
     DelegationMode,
     EndpointStatus,
     InstallMode,
@@ -107,17 +108,44 @@ class Department(SQLModel, table=True):
 
 
 class Administrator(SQLModel, table=True):
-    """A person who acts. `password_hash` is argon2id; None where the person signs in elsewhere or not at all."""
+    """A person who acts. `password_hash` is argon2id; None where the person signs in elsewhere or not at all. Elsewhere
+    is `oidc_issuer`, which knows the person as `oidc_subject` (OpenID Connect Core 1.0 section 2)."""
 
+    __table_args__ = (Index("ix_administrator_oidc", "oidc_issuer", "oidc_subject", unique=True),)
     id: int | None = Field(default=None, primary_key=True)
     login: str = Field(max_length=64, unique=True)
     full_name: str = Field(default="", max_length=128)
     email: str = Field(default="", max_length=256)
     password_hash: str | None = Field(default=None, max_length=256)
+    oidc_issuer: str | None = Field(default=None, max_length=512)
+    oidc_subject: str | None = Field(default=None, max_length=255)
     active: bool = True
     failed_sign_ins: int = 0
     locked_until: datetime | None = _time(null=True)
     created_at: datetime = _time()
+
+
+class DashboardSession(SQLModel, table=True):
+    """A signed-in browser; only the SHA-256 of its cookie is kept. `way` is ``password`` or ``oidc``."""
+
+    __tablename__ = "dashboard_session"
+    id: int | None = Field(default=None, primary_key=True)
+    administrator_id: int = Field(foreign_key="administrator.id", index=True)
+    digest: str = Field(max_length=64, unique=True)
+    way: str = Field(max_length=16)
+    created_at: datetime = _time()
+    seen_at: datetime = _time()
+    expires_at: datetime = _time(index=True)
+
+
+class Preference(SQLModel, table=True):
+    """What an administrator chose for himself, such as the columns of a table."""
+
+    __table_args__ = (UniqueConstraint("administrator_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    administrator_id: int = Field(foreign_key="administrator.id", index=True)
+    name: str = Field(max_length=64)
+    value: Any = Field(default=None, sa_type=JSON, nullable=False)
 
 
 class RoleAssignment(SQLModel, table=True):
@@ -144,9 +172,16 @@ class AccessToken(SQLModel, table=True):
 
 
 class Gateway(SQLModel, table=True):
-    """An orchestration gateway. Whether it is connected is asked of the engine, never stored as truth."""
+    """An orchestration gateway. Whether it is connected is asked of the engine, never stored as truth.
+
+    `revision` grows with each edit, so that a second editor is told of the first. `channel` is the number of the
+    channel that is alive (`GatewayChannel`). `told_status` is the connection status that the audit told last,
+    `modules` the connectors that the gateway said it has (kind, name, title, version), `modules_revision` what was
+    agreed last by a sync of modules.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
+    revision: int = 1
     name: str = Field(max_length=128)
     name_key: str = Field(max_length=128, unique=True)
     delegation_mode: DelegationMode = _word(DelegationMode, DelegationMode.GENERAL)
@@ -154,10 +189,50 @@ class Gateway(SQLModel, table=True):
     active: bool = True
     version: str | None = Field(default=None, max_length=64)
     os: str | None = Field(default=None, max_length=128)
+    host: str | None = Field(default=None, max_length=255)
+    modules: list[dict[str, Any]] = _json(list)
+    modules_revision: int = 0
     created_at: datetime = _time()
     joined_at: datetime | None = _time(null=True)
+    last_activity: datetime | None = _time(null=True)
+    told_status: ConnectionStatus | None = Field(default=None, sa_type=Words(ConnectionStatus), nullable=True)
+    channel: int = 1
     token_digest: str | None = Field(default=None, max_length=64)
     token_expires_at: datetime | None = _time(null=True)
+
+
+class GatewayChannel(SQLModel, table=True):
+    """What a gateway and the manager agreed at a join: the gateway's X25519 public key (Base64), from which and from
+    the manager's own key both derive the channel key. A closed channel is dead for good; its row stays for old
+    histories."""
+
+    __tablename__ = "gateway_channel"
+    __table_args__ = (UniqueConstraint("gateway_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    number: int
+    public_key: str | None = Field(default=None, max_length=64)
+    host: str | None = Field(default=None, max_length=255)
+    opened_at: datetime = _time()
+    joined_at: datetime | None = _time(null=True)
+    closed_at: datetime | None = _time(null=True)
+
+
+class GatewaySync(SQLModel, table=True):
+    """Where the sync of a gateway's modules stands: the document both sides agreed on at `revision`, and the projection
+    of the workflow that compares or brings together (`state`, `difference`, `message`)."""
+
+    __tablename__ = "gateway_sync"
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", unique=True)
+    revision: int = 0
+    agreed: dict[str, Any] = _json(dict)
+    state: str = Field(default="never", max_length=32)
+    direction: str = Field(default="both", max_length=16)
+    difference: list[dict[str, Any]] = _json(list)
+    message: str | None = _text()
+    asked_by: str | None = Field(default=None, max_length=128)
+    updated_at: datetime = _time()
 
 
 class Delegation(SQLModel, table=True):
@@ -188,6 +263,8 @@ class Endpoint(SQLModel, table=True):
     window_minutes: int = 60
     status: EndpointStatus = _word(EndpointStatus, EndpointStatus.INIT)
     last_error: str | None = _text()
+    last_cure: str | None = _text()
+    tested_at: datetime | None = _time(null=True)
     discovered_at: datetime | None = _time(null=True)
 
 
@@ -208,7 +285,8 @@ class EndpointBinding(SQLModel, table=True):
 
 
 class Keystore(SQLModel, table=True):
-    """Where a gateway makes and keeps keys. Every gateway has one named `default`."""
+    """Where a gateway makes and keeps keys. Every gateway has one named `default`. `contents` is what its gateway saw
+    in it at `checked_at`: aliases, algorithms, fingerprints, ends; never a key."""
 
     __table_args__ = (UniqueConstraint("gateway_id", "name"),)
     id: int | None = Field(default=None, primary_key=True)
@@ -216,6 +294,9 @@ class Keystore(SQLModel, table=True):
     name: str = Field(max_length=128)
     type: str = Field(max_length=64)
     settings: dict[str, Any] = _json(dict)
+    contents: list[dict[str, Any]] = _json(list)
+    last_error: str | None = _text()
+    checked_at: datetime | None = _time(null=True)
 
 
 class CertificateAuthority(SQLModel, table=True):
@@ -293,6 +374,7 @@ class CertificateRequest(SQLModel, table=True):
     gateway_id: int = Field(foreign_key="gateway.id", index=True)
     endpoint_id: int | None = Field(default=None, foreign_key="endpoint.id")
     binding: str | None = Field(default=None, max_length=512)
+    keystore_id: int | None = None
     key_algorithm: KeyAlgorithm = _word(KeyAlgorithm)
     key_alias: str = Field(default="", max_length=128)
     install_mode: InstallMode = _word(InstallMode, InstallMode.AUTO)
@@ -365,6 +447,24 @@ class Installation(SQLModel, table=True):
     steps: list[dict[str, str]] = _json(list)
     message: str | None = _text()
     updated_at: datetime = _time()
+
+
+class Notification(SQLModel, table=True):
+    """Something that people should hear of without looking: shown in the dashboard, and delivered where that is set up.
+    `once` names the event, so that it is told once."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str = Field(max_length=64)
+    once: str = Field(max_length=192, unique=True)
+    gateway_id: int | None = Field(default=None, index=True)
+    organization_id: int | None = None
+    department_id: int | None = None
+    subject: str = Field(max_length=256)
+    text: str = _text(null=False)
+    created_at: datetime = _time(index=True)
+    delivered_at: datetime | None = _time(null=True)
+    attempts: int = 0
+    last_error: str | None = _text()
 
 
 class AuditEntry(SQLModel, table=True):

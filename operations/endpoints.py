@@ -88,7 +88,7 @@ def types() -> dict[str, str]:
 def listing(context: Context, gateway: str | None = None) -> list[EndpointRow]:
     """The endpoints of the gateways that the actor may see, or of one of them. Raises `NotFound`."""
     with context.database.read() as session:
-        conditions = [lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith("#")]
+        conditions = [lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE)]
         if gateway is not None:
             conditions.append(col(Gateway.id) == identity(lookup.gateway(session, context.actor, gateway)))
         statement = (

@@ -41,8 +41,6 @@ TOKEN_PREFIX = "cgj_"  # noqa: S105  (what tokens begin with)
 TOKEN_LIFETIME = timedelta(hours=24)
 _LONGEST_NAME, _LONGEST_COMMENT = 128, 256
 _NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
-# Starts the `name_key` of a gateway that was deleted but is still told of by old requests; no name can begin so.
-_GONE = "#"
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def listing(context: Context) -> list[GatewayRow]:
     with context.database.read() as session:
         gateways = session.exec(
             select(Gateway)
-            .where(lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(_GONE))
+            .where(lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE))
             .order_by(col(Gateway.name_key))
         ).all()
         counted = select(Endpoint.gateway_id, func.count()).group_by(col(Endpoint.gateway_id))
@@ -262,7 +260,7 @@ def delete(context: Context, name: str, *, force: bool = False) -> Hanging:
         requests = select(func.count()).select_from(CertificateRequest).where(CertificateRequest.gateway_id == number)
         _set_delegations(session, number, [])
         if session.exec(requests).one():
-            row.active, row.name_key, row.delegation_mode = False, f"{_GONE}{number}", DelegationMode.CUSTOMIZED
+            row.active, row.name_key, row.delegation_mode = False, f"{lookup.GONE}{number}", DelegationMode.CUSTOMIZED
             row.token_digest = row.token_expires_at = None
             session.add(row)
         else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, or_, true
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, col, select
 
 from model.errors import NotFound
 from model.rules import permissions
@@ -22,7 +22,8 @@ from model.tables import (
 )
 from operations.context import Actor
 
-RowT = TypeVar("RowT", bound=SQLModel)
+# Starts the `name_key` of a gateway that was deleted but is still told of by old requests; no name can begin so.
+GONE = "#"
 
 
 def identity(row: Any) -> int:
@@ -48,12 +49,13 @@ def department(session: Session, actor: Actor, owner: Organization, name: str) -
     return row
 
 
-def gateway(session: Session, actor: Actor, name: str) -> Gateway:
-    """By name in any case; raises `NotFound`."""
-    statement = select(Gateway).where(Gateway.name_key == name.casefold(), gateways_seen_by(actor))
-    row = session.exec(statement).one_or_none()
+def gateway(session: Session, actor: Actor, which: str | int) -> Gateway:
+    """By name in any case, or by number; raises `NotFound`. One that was deleted is not found by either."""
+    known = Gateway.id == which if isinstance(which, int) else Gateway.name_key == which.casefold()
+    living = ~col(Gateway.name_key).startswith(GONE)
+    row = session.exec(select(Gateway).where(known, living, gateways_seen_by(actor))).one_or_none()
     if row is None:
-        raise NotFound(f"There is no gateway {name!r}: `certgate gateway list` shows what there is.")
+        raise NotFound(f"There is no gateway {which!r}: `certgate gateway list` shows what there is.")
     return row
 
 
