@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.navigation.page import StreamlitPage
 
-from dashboard import components, places, session
+from dashboard import components, navigation, places, session
 from dashboard.guard import guarded
-from dashboard.views import certificate, certificates, new_request, request, requests, sign_in
-from model.states import Privilege
+from dashboard.views import sign_in
 from operations.context import Context
-
-
-def _pages(acting: Context | None) -> list[StreamlitPage]:
-    """The pages for whoever acts. All of them while nobody is signed in, so that a deep link outlives the sign-in; what
-    is drawn then is the sign-in form."""
-    pages = [
-        st.Page(requests.show, title="Requests", icon=":material/inbox:", url_path=places.REQUESTS, default=True),
-        st.Page(request.show, title="Request", url_path=places.REQUEST, visibility="hidden"),
-        st.Page(certificates.show, title="Certificates", icon=":material/verified:", url_path=places.CERTIFICATES),
-        st.Page(certificate.show, title="Certificate", url_path=places.CERTIFICATE, visibility="hidden"),
-    ]
-    if acting is None or session.holds(acting, Privilege.REQUEST):
-        pages.insert(
-            1, st.Page(new_request.show, title="New request", icon=":material/add_circle:", url_path=places.NEW_REQUEST)
-        )
-    return pages
 
 
 def _account(acting: Context) -> None:
@@ -48,14 +30,14 @@ def main() -> None:
     if session.signed_in():
         with guarded():
             acting = session.context()
-    pages = _pages(acting)
+    pages = navigation.pages(acting)
     page = st.navigation(pages, position="sidebar" if acting else "hidden")
     if acting is None:
         if not session.signed_in():
             sign_in.show()
         return
     st.set_page_config(page_title=f"{page.title} · certgate")
-    places.remember(pages)
+    places.remember([one for section in pages.values() for one in section])
     _account(acting)
     with guarded():
         page.run()

@@ -16,10 +16,13 @@ NEW_REQUEST = "new-request"
 CERTIFICATES = "certificates"
 CERTIFICATE = "certificate"
 
+# What opens without a path in the address.
+HOME = REQUESTS
+
 
 def remember(pages: Sequence[StreamlitPage]) -> None:
     """The pages of this run, by their address."""
-    st.session_state[_PAGES] = {page.url_path or REQUESTS: page for page in pages}
+    st.session_state[_PAGES] = {page.url_path or HOME: page for page in pages}
 
 
 def known(place: str) -> bool:

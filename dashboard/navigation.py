@@ -1,0 +1,79 @@
+"""The pages, in sections: one line a page. What a page shows and does is decided in `operations/`; `whom` only spares
+people a page on which there is nothing for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from dashboard import places, session
+from dashboard.views import certificate, certificates, new_request, request, requests
+from model.states import Privilege
+from operations.context import Context
+
+Section = Literal["", "Certificates", "Integrations", "Settings", "Audit"]
+
+# In this order in the side bar; the first has no title.
+SECTIONS: tuple[Section, ...] = ("", "Certificates", "Integrations", "Settings", "Audit")
+
+
+def everybody(_: Context) -> bool:
+    """There is something on it for whoever is signed in."""
+    return True
+
+
+def owners(acting: Context) -> bool:
+    """It is for administrators with the role MRAO."""
+    return acting.actor.owns_everything
+
+
+def holders(privilege: Privilege) -> Callable[[Context], bool]:
+    """It is for those who hold a privilege anywhere."""
+    return lambda acting: session.holds(acting, privilege)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page: where it stands, what draws it, its title, address and Material icon. Without an icon it is not in the
+    navigation: other pages lead to it."""
+
+    section: Section
+    show: Callable[[], None]
+    title: str
+    place: str
+    icon: str | None = None
+    whom: Callable[[Context], bool] = everybody
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry("Certificates", requests.show, "Requests", places.REQUESTS, "inbox"),
+    Entry("Certificates", request.show, "Request", places.REQUEST),
+    Entry(
+        "Certificates", new_request.show, "New request", places.NEW_REQUEST, "add_circle", holders(Privilege.REQUEST)
+    ),
+    Entry("Certificates", certificates.show, "Certificates", places.CERTIFICATES, "verified"),
+    Entry("Certificates", certificate.show, "Certificate", places.CERTIFICATE),
+)
+
+
+def pages(acting: Context | None) -> dict[str, list[StreamlitPage]]:
+    """The pages for whoever acts, by section. All of them while nobody is signed in, so that a deep link outlives the
+    sign-in; what is drawn then is the sign-in form."""
+    found: dict[str, list[StreamlitPage]] = {section: [] for section in SECTIONS}
+    for entry in ENTRIES:
+        if acting is not None and not entry.whom(acting):
+            continue
+        page = st.Page(
+            entry.show,
+            title=entry.title,
+            icon=f":material/{entry.icon}:" if entry.icon else None,
+            url_path=entry.place,
+            default=entry.place == places.HOME,
+            visibility="visible" if entry.icon else "hidden",
+        )
+        found[entry.section].append(page)
+    return {section: kept for section, kept in found.items() if kept}
