@@ -85,11 +85,21 @@ def given_for(session: Session, request_id: int) -> list[approval.Given]:
 
 def gateway_serves(session: Session, gateway: Gateway, organization_id: int, department_id: int | None) -> bool:
     """Whether the gateway may work for that organization or department now."""
-    rows = session.exec(select(Delegation).where(Delegation.gateway_id == gateway.id)).all()
     return delegation.serves(
         active=gateway.active,
         mode=gateway.delegation_mode,
-        delegations=[delegation.Delegated(row.organization_id, row.department_id) for row in rows],
+        delegations=_delegations(session, gateway),
         organization_id=organization_id,
         department_id=department_id,
     )
+
+
+def scope_of_gateway(session: Session, gateway: Gateway) -> permissions.Scope:
+    """Where the audit tells an act on the gateway itself, as it is delegated now, so that administrators of an
+    organization read of the gateways that serve them alone, and nothing of others. Flush new delegations before."""
+    return delegation.scope(gateway.delegation_mode, _delegations(session, gateway))
+
+
+def _delegations(session: Session, gateway: Gateway) -> list[delegation.Delegated]:
+    rows = session.exec(select(Delegation).where(Delegation.gateway_id == gateway.id)).all()
+    return [delegation.Delegated(row.organization_id, row.department_id) for row in rows]

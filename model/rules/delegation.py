@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from model.rules.permissions import Scope
 from model.states import DelegationMode
 
 
@@ -36,3 +37,16 @@ def serves(
         given.organization_id == organization_id and given.department_id in (None, department_id)
         for given in delegations
     )
+
+
+def scope(mode: DelegationMode, delegations: Iterable[Delegated]) -> Scope:
+    """Whose affair a gateway is: of the one organization (and its one department) that it serves; where it serves
+    several, or is General, the whole installation's."""
+    if mode == DelegationMode.GENERAL:
+        return Scope()
+    given = list(delegations)
+    organizations = {one.organization_id for one in given}
+    if len(organizations) != 1:
+        return Scope()
+    departments = {one.department_id for one in given}
+    return Scope(organizations.pop(), departments.pop() if len(departments) == 1 else None)

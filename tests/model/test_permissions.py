@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.rules.delegation import Delegated, serves
+from model.rules.delegation import Delegated, scope, serves
 from model.rules.permissions import Grant, Scope, may, may_grant, sees, visible
 from model.states import DelegationMode, Privilege, Role
 
@@ -74,3 +74,22 @@ def test_a_gateway_serves_whom_it_is_delegated_to(
 ) -> None:
     served = serves(active=active, mode=mode, delegations=delegations, organization_id=1, department_id=department)
     assert served is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "delegations", "expected"),
+    [
+        (DelegationMode.GENERAL, [], Scope()),
+        (DelegationMode.GENERAL, [Delegated(1, None)], Scope()),
+        (DelegationMode.CUSTOMIZED, [], Scope()),
+        (DelegationMode.CUSTOMIZED, [Delegated(1, None)], Scope(1, None)),
+        (DelegationMode.CUSTOMIZED, [Delegated(1, 11)], Scope(1, 11)),
+        (DelegationMode.CUSTOMIZED, [Delegated(1, 11), Delegated(1, 12)], Scope(1, None)),
+        (DelegationMode.CUSTOMIZED, [Delegated(1, None), Delegated(1, 12)], Scope(1, None)),
+        (DelegationMode.CUSTOMIZED, [Delegated(1, 11), Delegated(2, None)], Scope()),
+    ],
+)
+def test_a_gateway_is_the_affair_of_the_one_whom_it_serves(
+    mode: DelegationMode, delegations: list[Delegated], expected: Scope
+) -> None:
+    assert scope(mode, delegations) == expected
