@@ -42,19 +42,25 @@ def register(app: typer.Typer) -> None:
 
 
 @administrators.command("list")
-def list_administrators(as_json: Json = False) -> None:
+def list_administrators(
+    search: Annotated[str, typer.Option(help="In login, name or e-mail address.")] = "",
+    role: Annotated[Role | None, typer.Option(case_sensitive=False, help="Only holders of this role.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Only with a role in this organization.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only active ones, or others.")] = None,
+    as_json: Json = False,
+) -> None:
     """List administrators."""
     from operations import administrators as operations
 
     with acting() as context:
-        rows = operations.listing(context)
+        wanted = operations.Filter(search=search, role=role, organization=organization, active=active)
+        rows = operations.page(context, wanted).rows
     columns = {
         "Login": lambda row: row.login,
         "Name": lambda row: row.full_name,
-        "Role": lambda row: row.role,
-        "Where": lambda row: [*row.organizations, *row.departments],
-        "Privileges": lambda row: row.privileges,
+        "Roles": lambda row: "\n".join(map(str, row.roles)) or None,
         "Active": lambda row: row.active,
+        "Last sign-in": lambda row: row.last_sign_in,
     }
     emit_rows(rows, as_json, columns, "There are no administrators.")
 
@@ -71,12 +77,15 @@ def show_administrator(login: Login, as_json: Json = False) -> None:
         "Login": row.login,
         "Name": row.full_name,
         "E-mail": row.email,
-        "Role": row.role,
-        "Organizations": row.organizations,
-        "Departments": row.departments,
-        "Privileges": row.privileges,
+        "Roles": "\n".join(map(str, row.roles)),
         "Active": row.active,
         "Locked until": row.locked_until,
+        "Signs in by": [
+            *(["password"] if row.has_password else []),
+            *(["single sign-on"] if row.has_single_sign_on else []),
+        ],
+        "Last sign-in": row.last_sign_in,
+        "Tokens": row.tokens,
         "Since": row.created_at,
     }
     emit_fields(row, as_json, fields)
@@ -128,7 +137,7 @@ def edit_administrator(
     privilege: Privileges = None,
     as_json: Json = False,
 ) -> None:
-    """Change an administrator. A role is given anew with its scopes and privileges."""
+    """Change an administrator. With --role he holds that one only; `grant` and `withdraw` change single ones."""
     from operations import administrators as operations
 
     change = operations.AdministratorChange(
@@ -144,6 +153,47 @@ def edit_administrator(
     if as_json:
         emit_json(row)
     say(f"Administrator {login} was edited.")
+
+
+@administrators.command("grant")
+def grant_role(
+    login: Login,
+    role: Annotated[Role, typer.Option(case_sensitive=False, help="Of everything, of organizations, of departments.")],
+    organization: Organizations = None,
+    department: Departments = None,
+    privilege: Privileges = None,
+    as_json: Json = False,
+) -> None:
+    """Give a role beside those that are held. Where it is held already, its privileges are given anew."""
+    from operations import roles as operations
+
+    given = operations.Assignment(role, organization or (), department or (), privilege)
+    with acting() as context:
+        rows = operations.grant(context, login, given)
+    if as_json:
+        emit_json(rows)
+    say(f"Administrator {login} is {'; '.join(map(str, rows))}.")
+
+
+@administrators.command("withdraw")
+def withdraw_role(
+    login: Login,
+    role: Annotated[Role, typer.Option(case_sensitive=False, help="The role that ends.")],
+    organization: Organizations = None,
+    department: Departments = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take a role away: in the named places, or everywhere."""
+    from operations import roles as operations
+
+    held = operations.RoleRow(role, organization or [], department or [])
+    confirm(f"Take the role {held} from {login}?", yes)
+    with acting() as context:
+        rows = operations.withdraw(context, login, held, exact=False)
+    if as_json:
+        emit_json(rows)
+    say(f"Administrator {login} is {'; '.join(map(str, rows)) or 'without a role'}.")
 
 
 @administrators.command("deactivate")
@@ -176,6 +226,17 @@ def set_password(login: Login, password_file: PasswordFile = None) -> None:
     with acting() as context:
         operations.set_password(context, login, password)
     say(f"The password of {login} was set.")
+
+
+@administrators.command("tokens")
+def list_tokens(login: Login, as_json: Json = False) -> None:
+    """List the access tokens that are good: one's own, or as MRAO anybody's."""
+    from operations import administrators as operations
+
+    with acting() as context:
+        rows = operations.tokens(context, login)
+    columns = {"ID": lambda row: row.id, "Made": lambda row: row.created_at, "Until": lambda row: row.expires_at}
+    emit_rows(rows, as_json, columns, f"There is no token of {login}: `certgate administrator token` makes one.")
 
 
 @administrators.command("token")

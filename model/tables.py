@@ -122,6 +122,7 @@ class Administrator(SQLModel, table=True):
     active: bool = True
     failed_sign_ins: int = 0
     locked_until: datetime | None = _time(null=True)
+    last_sign_in: datetime | None = _time(null=True)
     created_at: datetime = _time()
 
 
@@ -362,6 +363,8 @@ class CertificateRequest(SQLModel, table=True):
     __table_args__ = (
         Index("ix_certificate_request_status_id", "status", "id"),
         Index("ix_certificate_request_organization_id_id", "organization_id", "id"),
+        # Covers the counts of the overview: nothing is read of the rows themselves.
+        Index("ix_certificate_request_counts", "closed", "organization_id", "department_id", "status", "install_state"),
     )
     id: int | None = Field(default=None, primary_key=True)
     organization_id: int = Field(foreign_key="organization.id")
@@ -410,6 +413,10 @@ class Decision(SQLModel, table=True):
 class Certificate(SQLModel, table=True):
     """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED."""
 
+    __table_args__ = (
+        # Covers the counts of the overview: nothing is read of the rows themselves.
+        Index("ix_certificate_counts", "status", "not_after", "organization_id", "department_id"),
+    )
     id: int | None = Field(default=None, primary_key=True)
     request_id: int = Field(foreign_key="certificate_request.id", unique=True)
     organization_id: int = Field(foreign_key="organization.id", index=True)

@@ -50,6 +50,7 @@ def sign_in(database: Database, login: str, password: str, now: datetime) -> Act
             _tell(session, login, "Sign-in with a wrong password was refused.", Outcome.REFUSED, now)
         else:
             administrator.failed_sign_ins, administrator.locked_until = 0, None
+            administrator.last_sign_in = now
             if _HASHER.check_needs_rehash(administrator.password_hash):
                 administrator.password_hash = _HASHER.hash(password)
             session.add(administrator)

@@ -12,6 +12,7 @@ from model.errors import NotFound
 from model.rules import permissions
 from model.states import DelegationMode, Privilege
 from model.tables import (
+    Administrator,
     CertificateAuthority,
     CertificateProfile,
     Delegation,
@@ -32,20 +33,22 @@ def identity(row: Any) -> int:
     return row.id
 
 
-def organization(session: Session, actor: Actor, name: str) -> Organization:
-    """By name; raises `NotFound`."""
-    row = session.exec(select(Organization).where(Organization.name == name)).one_or_none()
+def organization(session: Session, actor: Actor, which: str | int) -> Organization:
+    """By name or number; raises `NotFound`."""
+    known = Organization.id == which if isinstance(which, int) else Organization.name == which
+    row = session.exec(select(Organization).where(known)).one_or_none()
     if row is None or not _knows_organization(session, actor, identity(row)):
-        raise NotFound(f"There is no organization {name!r}: `certgate organization list` shows what there is.")
+        raise NotFound(f"There is no organization {which!r}: `certgate organization list` shows what there is.")
     return row
 
 
-def department(session: Session, actor: Actor, owner: Organization, name: str) -> Department:
-    """By name within its organization; raises `NotFound`."""
-    statement = select(Department).where(Department.organization_id == owner.id, Department.name == name)
+def department(session: Session, actor: Actor, owner: Organization, which: str | int) -> Department:
+    """By name or number within its organization; raises `NotFound`."""
+    known = Department.id == which if isinstance(which, int) else Department.name == which
+    statement = select(Department).where(Department.organization_id == owner.id, known)
     row = session.exec(statement).one_or_none()
     if row is None or not actor.sees(permissions.Scope(identity(owner), identity(row))):
-        raise NotFound(f"Organization {owner.name} has no department {name!r}.")
+        raise NotFound(f"Organization {owner.name} has no department {which!r}.")
     return row
 
 
@@ -68,19 +71,30 @@ def endpoint(session: Session, owner: Gateway, name: str) -> Endpoint:
     return row
 
 
-def authority(session: Session, name: str) -> CertificateAuthority:
-    """By name; raises `NotFound`."""
-    row = session.exec(select(CertificateAuthority).where(CertificateAuthority.name == name)).one_or_none()
+def authority(session: Session, which: str | int) -> CertificateAuthority:
+    """By name or number; raises `NotFound`."""
+    known = CertificateAuthority.id == which if isinstance(which, int) else CertificateAuthority.name == which
+    row = session.exec(select(CertificateAuthority).where(known)).one_or_none()
     if row is None:
-        raise NotFound(f"There is no CA {name!r}: `certgate ca list` shows what there is.")
+        raise NotFound(f"There is no CA {which!r}: `certgate ca list` shows what there is.")
     return row
 
 
-def profile(session: Session, name: str) -> CertificateProfile:
-    """By name; raises `NotFound`."""
-    row = session.exec(select(CertificateProfile).where(CertificateProfile.name == name)).one_or_none()
+def profile(session: Session, which: str | int) -> CertificateProfile:
+    """By name or number; raises `NotFound`."""
+    known = CertificateProfile.id == which if isinstance(which, int) else CertificateProfile.name == which
+    row = session.exec(select(CertificateProfile).where(known)).one_or_none()
     if row is None:
-        raise NotFound(f"There is no certificate profile {name!r}: `certgate profile list` shows what there is.")
+        raise NotFound(f"There is no certificate profile {which!r}: `certgate profile list` shows what there is.")
+    return row
+
+
+def administrator(session: Session, actor: Actor, who: str | int) -> Administrator:
+    """By login or number; raises `NotFound`. Who is no MRAO knows only himself."""
+    known = Administrator.id == who if isinstance(who, int) else Administrator.login == who
+    row = session.exec(select(Administrator).where(known)).one_or_none()
+    if row is None or not (actor.owns_everything or row.id == actor.id):
+        raise NotFound(f"There is no administrator {who!r}: `certgate administrator list` shows whom there is.")
     return row
 
 

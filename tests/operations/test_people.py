@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from model.errors import Conflict, InvalidInput, NotPermitted
+from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from model.rules.permissions import Scope
 from model.states import Outcome, Privilege, Role
-from operations import administrators, audit_trail, identity
+from operations import administrators, audit_trail, identity, roles
 from operations.administrators import AdministratorChange, NewAdministrator
 from operations.audit_trail import Filter
+from operations.roles import Assignment, RoleRow
 from tests.operations.conftest import NOW, Records
 
 
@@ -56,12 +58,76 @@ def test_a_role_is_given_anew(records: Records) -> None:
         administrators.edit(context, "requester", AdministratorChange(organizations=["Alpha"]))
 
 
+def test_several_roles_each_with_its_own_privileges(records: Records) -> None:
+    context = records.acting("mrao")
+    roles.grant(context, "requester", Assignment(Role.RAO, ["Alpha", "Beta"], (), [Privilege.APPROVE]))
+    rows = roles.grant(context, "requester", Assignment(Role.RAO, ["Beta"], (), [Privilege.VIEW_AUDIT]))
+    assert [str(row) for row in rows] == [
+        "DRAO of Alpha/Web with request",
+        "RAO of Alpha with approve",
+        "RAO of Beta with view_audit",
+    ]
+    actor = records.acting("requester").actor
+    alpha, beta = Scope(1), Scope(2)
+    assert [actor.may(Privilege.APPROVE, scope) for scope in (alpha, beta)] == [True, False]
+    assert [actor.may(Privilege.VIEW_AUDIT, scope) for scope in (alpha, beta)] == [False, True]
+    assert administrators.show(context, "requester").organizations == ["Alpha", "Beta"]
+    rows = roles.withdraw(context, "requester", RoleRow(Role.RAO), exact=False)
+    assert [str(row) for row in rows] == ["DRAO of Alpha/Web with request"]
+    with pytest.raises(NotFound):
+        roles.withdraw(context, "requester", RoleRow(Role.RAO), exact=False)
+    assert roles.withdraw(context, "requester", rows[0]) == []
+    assert administrators.show(context, "requester").role is None
+
+
+def test_who_edits_a_role_second_is_told(records: Records) -> None:
+    context = records.acting("mrao")
+    (seen,) = administrators.show(context, "rao").roles
+    less = Assignment(Role.RAO, seen.organizations, (), [Privilege.REQUEST])
+    roles.grant(context, "rao", less, instead_of=seen)
+    with pytest.raises(Conflict, match="meanwhile"):
+        roles.grant(context, "rao", Assignment(Role.RAO, ["Beta"]), instead_of=seen)
+    with pytest.raises(Conflict, match="meanwhile"):
+        roles.withdraw(context, "rao", seen)
+    assert [str(row) for row in administrators.show(context, "rao").roles] == ["RAO of Alpha with request"]
+    row = administrators.show(context, "rao")
+    administrators.edit(context, "rao", AdministratorChange(full_name="Rita"), row)
+    with pytest.raises(Conflict, match="meanwhile"):
+        administrators.edit(context, "rao", AdministratorChange(email="r@example.com"), row)
+
+
+def test_administrators_are_searched_and_paged(records: Records) -> None:
+    context = records.acting("mrao")
+    administrators.edit(context, "rao", AdministratorChange(full_name="Rita 100%", email="rita@example.com"))
+    identity.sign_in(
+        records.database, "new", str(administrators.add(context, NewAdministrator("new", Role.MRAO)).password), NOW
+    )
+
+    def logins(**fields: object) -> list[str]:
+        found = administrators.page(context, administrators.Filter(**fields))  # type: ignore[arg-type]
+        assert found.total == len(found.rows)
+        return [row.login for row in found.rows]
+
+    assert logins(search="RITA@") == logins(search="100%") == ["rao"]
+    assert logins(search="%") == ["rao"]
+    assert logins(role=Role.MRAO) == ["mrao", "new"]
+    assert logins(role=Role.RAO, organization="Beta") == ["stranger"]
+    administrators.deactivate(context, "stranger")
+    assert logins(active=False) == ["stranger"]
+    page = administrators.page(context, offset=2, limit=2)
+    assert (page.total, [row.login for row in page.rows]) == (7, ["mrao", "new"])
+    assert page.rows[1].last_sign_in == NOW
+    assert page.rows[0].last_sign_in is None
+
+
 def test_there_is_always_an_owner(records: Records) -> None:
     context = records.acting("mrao")
     with pytest.raises(Conflict, match="last"):
         administrators.deactivate(context, "mrao")
     with pytest.raises(Conflict, match="last"):
         administrators.edit(context, "mrao", AdministratorChange(role=Role.RAO, organizations=["Alpha"]))
+    with pytest.raises(Conflict, match="last"):
+        roles.withdraw(context, "mrao", RoleRow(Role.MRAO))
     assert administrators.show(context, "mrao").role == Role.MRAO
     administrators.add(context, NewAdministrator("second", Role.MRAO))
     administrators.deactivate(context, "mrao")
@@ -85,6 +151,12 @@ def test_a_token_is_good_until_it_expires_or_its_owner_is_locked_out(records: Re
 def test_tokens_can_be_revoked(records: Records) -> None:
     own = records.acting("rao")
     token = administrators.token(own, "rao", timedelta(hours=1))
+    first, second = administrators.tokens(own, "rao")[0], administrators.token(own, "rao", timedelta(hours=2))
+    administrators.revoke_token(own, "rao", first.id)
+    with pytest.raises(NotFound):
+        administrators.revoke_token(own, "rao", first.id)
+    assert identity.by_token(records.database, second, NOW).login == "rao"
+    assert administrators.show(own, "rao").tokens == 1
     assert administrators.revoke_tokens(own, "rao") == 1
     with pytest.raises(NotPermitted):
         identity.by_token(records.database, token, NOW)

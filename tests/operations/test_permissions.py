@@ -11,10 +11,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 import operations
 from model.errors import Conflict, NotFound, NotPermitted, Unavailable
 from model.states import DelegationMode, Role
+from model.tables import AccessToken, Administrator
 from operations import (
     administrators,
     audit_trail,
@@ -24,11 +26,13 @@ from operations import (
     endpoints,
     gateways,
     health,
+    identity,
     keystores,
     organizations,
     policies,
     profiles,
     requests,
+    roles,
     submission,
     trust,
 )
@@ -46,6 +50,7 @@ HELPERS = {
     "decisions.words",
     "health.database_findings",
     "trust.keep",
+    "roles.give",
 }
 
 Call = Callable[[Context, Records], Any]
@@ -191,6 +196,30 @@ TABLE: dict[str, Row] = {
         {"drao"},
         {"stranger"},
     ),
+    "administrators.page": Row(
+        lambda c, r: {row.login for row in administrators.page(c).rows},
+        {*ROLES, "requester"},
+        {"rao"},
+        {"bare"},
+        {"drao"},
+        {"stranger"},
+    ),
+    "administrators.tokens": owners(lambda c, r: administrators.tokens(c, "requester"), hidden=True),
+    "administrators.tokens of one's own": Row(lambda c, r: administrators.tokens(c, c.actor.login)),
+    "administrators.revoke_token": owners(lambda c, r: _own_token(c, r, "requester"), hidden=True),
+    "administrators.revoke_token of one's own": Row(lambda c, r: _own_token(c, r, c.actor.login)),
+    "roles.grant": owners(lambda c, r: roles.grant(c, "requester", roles.Assignment(Role.RAO, ["Alpha"])), hidden=True),
+    "roles.grant to oneself": Row(
+        lambda c, r: roles.grant(c, c.actor.login, roles.Assignment(Role.RAO, ["Alpha"])),
+        OK,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+    ),
+    "roles.withdraw": owners(
+        lambda c, r: roles.withdraw(c, "requester", roles.RoleRow(Role.DRAO), exact=False), hidden=True
+    ),
     "administrators.show": owners(lambda c, r: administrators.show(c, "requester"), hidden=True),
     "administrators.show oneself": Row(lambda c, r: administrators.show(c, c.actor.login)),
     "administrators.add": owners(
@@ -281,6 +310,17 @@ TABLE: dict[str, Row] = {
     "decisions.say cancel": Row(lambda c, r: decisions.say(c, 1, "cancel"), bare=REFUSED, stranger=HIDDEN),
     "submission.submit": Row(lambda c, r: submission.submit(c, NEW_REQUEST), bare=REFUSED, stranger=HIDDEN),
 }
+
+
+def _own_token(context: Context, records: Records, login: str) -> None:
+    """Revoke a token of somebody that was just made for him."""
+    with records.database.write() as session:
+        owner = session.exec(select(Administrator).where(Administrator.login == login)).one()
+        identity.mint_token(session, owner, timedelta(hours=1), context.clock())
+        session.flush()
+        number = session.exec(select(AccessToken.id)).one()
+    assert number is not None
+    administrators.revoke_token(context, login, number)
 
 
 def _missing(act: Callable[[], Any]) -> str:
