@@ -1,70 +1,137 @@
-"""``certgate gateway``: add, join, run, list, show, edit, delegate, delete."""
+"""``certgate gateway``: list, show, add, edit, delegate, delete; `join` and `run` stand in `gateway_processes`."""
 
 from __future__ import annotations
 
-import os
-import secrets
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from cli import gateway_processes
 from cli.common import (
     Json,
+    Limit,
+    Offset,
     Yes,
     acting,
-    confirm,
+    clean,
     emit_fields,
     emit_json,
     emit_rows,
-    first_line,
+    more,
     opened,
-    plain,
     run,
     say,
     write_new,
 )
-from model.errors import CertgateError, Conflict, InvalidInput, Unavailable
-from model.states import AccessMethod, DelegationMode
+from model.errors import Conflict, InvalidInput, Unavailable
+from model.states import AccessMethod, ConnectionStatus, DelegationMode
 
 if TYPE_CHECKING:
     from operations.context import Context
-    from operations.gateways import GatewayRow
-    from operations.joining import Token
-    from worker.settings import Settings, TemporalSettings
+    from operations.gateway_queries import Filter, Order, Statuses
+    from operations.gateways import By
+    from worker.settings import Settings
 
 gateways = typer.Typer(no_args_is_help=True, help="Orchestration gateways: the workers inside somebody's network.")
 
-Name = Annotated[str, typer.Argument(help="The gateway's name, in any case.")]
-GatewayHome = Annotated[Path, typer.Option("--gateway-home", help="The gateway's own folder.", file_okay=False)]
+Name = Annotated[str, typer.Argument(help="The gateway's name in any case, or its ID.")]
 Organizations = Annotated[list[str] | None, typer.Option("--organization", help="Serves this organization.")]
 Departments = Annotated[list[str] | None, typer.Option("--department", help="Serves ORGANIZATION/NAME.")]
-_ATTEMPT_FILE = "join-attempt"
+
+
+class GroupBy(StrEnum):
+    """What the list can be grouped by."""
+
+    DELEGATION_MODE = "delegation-mode"
+    STATUS = "status"
+    ORGANIZATION = "organization"
+    VERSION = "version"
+    OS = "os"
+
+
+class SortBy(StrEnum):
+    """What the list can be ordered by."""
+
+    ID = "id"
+    NAME = "name"
+    DELEGATION_MODE = "delegation-mode"
+    STATUS = "status"
+    COMMENTS = "comments"
+    VERSION = "version"
+    OS = "os"
+    MODULES = "modules"
+    ENDPOINTS = "endpoints"
+    LAST_ACTIVITY = "last-activity"
+    ORGANIZATIONS = "organizations"
+    OPEN_REQUESTS = "open-requests"
 
 
 def register(app: typer.Typer) -> None:
     """Hang the commands into the command line."""
+    gateway_processes.register(gateways)
     app.add_typer(gateways, name="gateway")
 
 
 @gateways.command("list")
-def list_gateways(as_json: Json = False) -> None:
+def list_gateways(
+    search: Annotated[str, typer.Option(help="Keep names that hold this, in any case.")] = "",
+    status: Annotated[
+        list[ConnectionStatus] | None, typer.Option(case_sensitive=False, help="Keep this status.")
+    ] = None,
+    delegation_mode: Annotated[DelegationMode | None, typer.Option(case_sensitive=False)] = None,
+    organization: Annotated[str | None, typer.Option(help="Keep those delegated to this organization.")] = None,
+    version: Annotated[str | None, typer.Option(help="Keep this version of certgate.")] = None,
+    os: Annotated[str | None, typer.Option("--os", help="Keep this operating system.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Keep those that are given work.")] = None,
+    group_by: Annotated[GroupBy | None, typer.Option(help="Count the gateways of each kind.")] = None,
+    sort: Annotated[SortBy, typer.Option(help="Order by this column.")] = SortBy.NAME,
+    descending: Annotated[bool, typer.Option("--descending", help="The last first.")] = False,
+    limit: Limit = 1000,
+    offset: Offset = 0,
+    as_json: Json = False,
+) -> None:
     """List gateways; the status is asked of Temporal."""
     from operations import gateways as operations
+    from operations.gateway_queries import Filter
 
+    wanted = Filter(
+        search=search.strip(),
+        statuses=tuple(status or ()),
+        delegation_mode=delegation_mode,
+        organization=organization,
+        version=version,
+        os=os,
+        active=active,
+    )
     with acting() as context:
-        rows = operations.listing(context)
-        found = _statuses(context) if rows else {}
-    values = [_value(row, found) for row in rows]
+        statuses = _statuses(context)
+        if statuses is None and (status or group_by == GroupBy.STATUS):
+            raise Unavailable("Without Temporal's answer, gateways can't be kept or counted by status.")
+        if group_by is not None:
+            _emit_groups(context, group_by, wanted, statuses, as_json)
+            return
+        order = cast("Order", sort.value.replace("-", "_"))
+        page = operations.listing(
+            context, wanted, statuses, order=order, descending=descending, offset=offset, limit=limit
+        )
     columns = {
-        "ID": lambda row: row["id"],
-        "Name": lambda row: row["name"],
-        "Delegation mode": lambda row: row["delegation_mode"],
-        "Status": lambda row: row["status"],
-        "Endpoints": lambda row: row["endpoints"],
-        "Comments": lambda row: row["comments"],
+        "ID": lambda row: row.id,
+        "Name": lambda row: row.name,
+        "Delegation mode": lambda row: row.delegation_mode,
+        "Status": lambda row: row.status,
+        "Endpoints": lambda row: row.endpoints,
+        "Comments": lambda row: row.comments,
     }
-    emit_rows(values, as_json, columns, "There are no gateways that you may see: `certgate gateway add` makes one.")
+    empty = (
+        "There are no gateways that you may see: `certgate gateway add` makes one."
+        if wanted == Filter()
+        else "No gateway matches."
+    )
+    emit_rows(page.rows, as_json, columns, empty)
+    more(len(page.rows), offset, page.total)
 
 
 @gateways.command("show")
@@ -73,22 +140,27 @@ def show_gateway(name: Name, as_json: Json = False) -> None:
     from operations import gateways as operations
 
     with acting() as context:
-        row = operations.show(context, name)
-        value = _value(row, _statuses(context))
+        row = operations.show(context, operations.find(context, name), _statuses(context))
     fields = {
         "ID": row.id,
         "Name": row.name,
         "Delegation mode": row.delegation_mode,
         "Serves": row.organizations or ("everybody" if row.delegation_mode == DelegationMode.GENERAL else None),
-        "Status": value["status"],
+        "Status": row.status,
+        "Since": row.since,
         "Active": row.active,
         "Comments": row.comments,
+        "Added": row.created_at,
         "Joined": row.joined_at,
+        "Last activity": row.last_activity,
         "Version": row.version,
         "Operating system": row.os,
+        "Host": row.host,
+        "Modules": row.modules,
         "Endpoints": row.endpoints,
+        "Open requests": row.open_requests,
     }
-    emit_fields(value, as_json, fields)
+    emit_fields(row, as_json, fields)
 
 
 @gateways.command("add")
@@ -104,7 +176,7 @@ def add_gateway(
     as_json: Json = False,
 ) -> None:
     """Add a gateway; prints its enrollment token once, for `certgate gateway join` on the gateway's host."""
-    from operations import gateways as operations
+    from operations import gateway_changes as operations
 
     with opened() as door:
         context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
@@ -141,50 +213,30 @@ def add_gateway(
     say(f"Gateway {name} was added; its token {where} and can be used once, within 24 hours.")
 
 
-@gateways.command("join")
-def join_gateway(
-    gateway_home: GatewayHome,
-    token_file: Annotated[Path, typer.Option(help="Holds the enrollment token; - for stdin.")],
-    as_json: Json = False,
-) -> None:
-    """Turn an enrollment token into a gateway's home, on the gateway's own host. The token is spent by that.
-
-    TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and the SDK's other variables count before what the token says.
-    """
-    from operations import joining
-
-    token = joining.read_token(first_line(token_file))
-    name = run(_join(token, gateway_home.absolute()))
-    if as_json:
-        emit_json({"id": token.gateway_id, "name": name, "gateway_home": gateway_home.absolute()})
-    say(f"This is gateway {name} now: start it with `certgate gateway run --gateway-home {gateway_home}`.")
-
-
-@gateways.command("run")
-def run_gateway(gateway_home: GatewayHome) -> None:
-    """Run a gateway until SIGTERM or Ctrl-C."""
-    from cli.processes import log_to_stderr
-    from worker import gateway_home as homes
-    from worker.workers import run_gateway as work
-
-    home = homes.read(gateway_home.absolute())
-    log_to_stderr()
-    run(work(home))
-
-
 @gateways.command("edit")
 def edit_gateway(
     name: Name,
     new_name: Annotated[str | None, typer.Option("--name", help="The new name.")] = None,
     comments: Annotated[str | None, typer.Option(help="At most 256 characters.")] = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is given work.")] = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Only if nobody has changed it since this revision (`show --json`).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Change a gateway."""
+    """Change a gateway's name, comments, or whether it is given work."""
+    from operations import gateway_changes
     from operations import gateways as operations
 
     with acting() as context:
-        row = operations.edit(context, name, new_name=new_name, comments=comments, active=active)
+        row = gateway_changes.edit(
+            context,
+            operations.find(context, name),
+            new_name=new_name,
+            comments=comments,
+            active=active,
+            seen_revision=revision,
+        )
     if as_json:
         emit_json(row)
     say(f"Gateway {row.name} was edited.")
@@ -196,56 +248,87 @@ def delegate_gateway(
     general: Annotated[bool, typer.Option("--general", help="Serves everybody.")] = False,
     organization: Organizations = None,
     department: Departments = None,
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Only if nobody has changed it since this revision (`show --json`).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whom a gateway serves: everybody, or exactly these organizations and departments."""
+    """Say whom a gateway serves: everybody, or exactly these organizations and departments.
+
+    Those that you may not see stay as they are.
+    """
+    from operations import gateway_delegation
     from operations import gateways as operations
 
     with acting() as context:
-        row = operations.delegate(
-            context, name, general=general, organizations=organization or (), departments=department or ()
+        row = gateway_delegation.delegate(
+            context,
+            operations.find(context, name),
+            general=general,
+            organizations=organization or (),
+            departments=department or (),
+            seen_revision=revision,
         )
     if as_json:
         emit_json(row)
-    served = "everybody" if general else ", ".join([*(organization or []), *(department or [])])
+    served = "everybody" if general else ", ".join(row.organizations) or "nobody that you may see"
     say(f"Gateway {row.name} serves {served}.")
 
 
 @gateways.command("delete")
 def delete_gateway(
     name: Name,
-    force: Annotated[bool, typer.Option("--force", help="Also with open requests or active installations.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also with open requests, active installations or a running sync.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete a gateway, after telling what hangs on it."""
+    """Delete a gateway, after telling what hangs on it and asking for its name."""
+    from operations import gateway_changes
     from operations import gateways as operations
 
     with acting() as context:
-        hangs = operations.hanging(context, name)
-        confirm(f"Delete gateway {name}" + (f", on which hangs: {hangs}?" if str(hangs) else "?"), yes)
-        if (hangs.open_requests or hangs.active_installations) and not force:
-            raise Conflict(f"On gateway {name} hangs: {hangs}; close them first, or delete it with --force.")
-        operations.delete(context, name, force=force)
-    say(f"Gateway {name} was deleted.")
+        row = operations.show(context, operations.find(context, name))
+        hangs = gateway_changes.hanging(context, row.id)
+        question = f"Delete gateway {row.name}" + (f", on which hangs: {hangs}?" if str(hangs) else "?")
+        if not yes:
+            _confirm_name(question, row.name)
+        if hangs.heavy and not force:
+            raise Conflict(f"On gateway {row.name} hangs: {hangs}; close them first, or delete it with --force.")
+        gateway_changes.delete(context, row.id, force=force, seen_name=row.name)
+    say(f"Gateway {row.name} was deleted.")
 
 
-def _statuses(context: Context) -> dict[int, Any]:
+def _confirm_name(question: str, name: str) -> None:
+    """Ask for the name of what is deleted. Raises `InvalidInput` where nobody can be asked or another name is typed."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{question} Nobody can be asked here: say --yes if so.")
+    print(clean(f"{question} Type its name: "), end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != name:
+        raise InvalidInput(f"That is not the name of gateway {name}: nothing was deleted.")
+
+
+def _statuses(context: Context) -> Statuses | None:
+    """The statuses of all gateways; None, and a sentence about it, when Temporal does not tell them."""
     from operations import gateways as operations
 
-    async def ask() -> dict[int, Any]:
-        return dict(await operations.statuses(context))
-
     try:
-        return run(ask())
+        return run(operations.statuses(context))
     except Unavailable as error:
         say(f"The status is not known: {error.message}")
-        return {}
+        return None
 
 
-def _value(row: GatewayRow, statuses: dict[int, Any]) -> dict[str, Any]:
-    value: dict[str, Any] = plain(row)
-    status = statuses.get(row.id)
-    return {**value, "status": str(status) if status is not None else None}
+def _emit_groups(context: Context, by: GroupBy, wanted: Filter, statuses: Statuses | None, as_json: bool) -> None:
+    from operations import gateways as operations
+
+    found = operations.groups(context, cast("By", by.value.replace("-", "_")), wanted, statuses)
+    nameless = "(General)" if by == GroupBy.ORGANIZATION else "(unknown)"
+    columns = {
+        by.value.replace("-", " ").capitalize(): lambda group: group.key or nameless,
+        "Gateways": lambda g: g.count,
+    }
+    emit_rows(found, as_json, columns, "No gateway matches.")
 
 
 def _temporal_of(settings: Settings) -> tuple[str, str]:
@@ -257,54 +340,3 @@ def _temporal_of(settings: Settings) -> tuple[str, str]:
         return config.get("target_host") or "", config.get("namespace") or "default"
     record = embedded_state.find(settings.home)
     return record.address if record else "", settings.temporal.embedded_namespace
-
-
-async def _join(token: Token, folder: Path) -> str:
-    from operations import joining
-    from worker import connection, gateway_home
-
-    temporal = _temporal_for(token)
-    settings = gateway_home.GatewayHome(folder, token.gateway_id, token.name, None, temporal).settings()
-    _own_folder(folder, token)
-    attempt_file = folder / _ATTEMPT_FILE
-    if attempt_file.exists():
-        attempt = first_line(attempt_file)
-    else:
-        attempt = secrets.token_hex(16)
-        write_new(attempt_file, attempt + "\n")
-    try:
-        result = await joining.join(await connection.connect(settings), token, attempt=attempt)
-    except CertgateError as error:
-        # Asked again after an answer that was lost, the same attempt still counts; a refusal is final.
-        if not isinstance(error, Unavailable):
-            attempt_file.unlink(missing_ok=True)
-        raise
-    place = {key: value for key, value in (("address", temporal.address), ("namespace", temporal.namespace)) if value}
-    gateway_home.write(folder, token.gateway_id, result.gateway, temporal=place)
-    attempt_file.unlink(missing_ok=True)
-    return result.gateway
-
-
-def _temporal_for(token: Token) -> TemporalSettings:
-    from worker.settings import OUTSIDE_VARIABLES, TemporalSettings
-
-    configured = any(os.environ.get(variable) for variable in OUTSIDE_VARIABLES)
-    address = os.environ.get("TEMPORAL_ADDRESS") or (None if configured else token.address)
-    if not (address or configured):
-        raise InvalidInput("The token does not say where Temporal is: set TEMPORAL_ADDRESS to host:port.")
-    return TemporalSettings(address=address, namespace=os.environ.get("TEMPORAL_NAMESPACE") or token.namespace)
-
-
-def _own_folder(folder: Path, token: Token) -> None:
-    """Make the gateway's home. Raises `InvalidInput` where another gateway lives; the token is not spent then."""
-    from worker import gateway_home
-
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    except OSError as error:
-        raise InvalidInput(f"The gateway's home {folder} can't be made: {error.strerror}.") from None
-    if (folder / gateway_home.FILE_NAME).exists():
-        there = gateway_home.read(folder)
-        if there.gateway_id != token.gateway_id:
-            raise InvalidInput(f"{folder} is the home of gateway {there.name}: choose another folder.")

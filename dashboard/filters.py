@@ -66,7 +66,7 @@ def one(label: str, key: str, options: Sequence[str]) -> str | None:
 
 def gateway_names(context: Context) -> list[str]:
     """The gateways that the actor may see."""
-    return [row.name for row in gateways.listing(context)]
+    return list(gateways.names(context).values())
 
 
 def organization_names(context: Context) -> list[str]:

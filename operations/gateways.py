@@ -1,373 +1,302 @@
-"""Orchestration gateways: list, add with an enrollment token, edit, delegate, delete; who is connected."""
+"""Orchestration gateways, read: list, filter, order, group, show; who is connected; who has custody.
+
+What changes them stands in `gateway_changes` and `gateway_delegation`. Everything is filtered, ordered and paged by the
+database (`gateway_queries`), because there may be thousands.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
-import secrets
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Any, Literal
 
-from sqlalchemy import func
+import sqlalchemy
+from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
 
-from model.errors import Conflict, InvalidInput
+from model import access
+from model.errors import Conflict, NotFound
 from model.naming import gateway_queue
 from model.rules.permissions import Scope
-from model.states import ConnectionStatus, DelegationMode, Privilege
-from model.tables import (
-    Certificate,
-    CertificateRequest,
-    Delegation,
-    Department,
-    Endpoint,
-    EndpointBinding,
-    Gateway,
-    Installation,
-    Keystore,
-    Organization,
-)
-from operations import lookup
+from model.states import ConnectionStatus, DelegationMode, Outcome, Privilege
+from model.tables import AuditEntry, Delegation, Department, Gateway, Organization
+from operations import gateway_queries, lookup
 from operations.context import Context
+from operations.gateway_queries import ALL, UNKNOWN, Filter, Order, Statuses
 from operations.lookup import identity
-from operations.organizations import said, scopes_named
 from operations.presence import connection_status, heartbeats
 
-TOKEN_PREFIX = "cgj_"  # noqa: S105  (what tokens begin with)
-TOKEN_LIFETIME = timedelta(hours=24)
-_LONGEST_NAME, _LONGEST_COMMENT = 128, 256
-_NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
+By = Literal["delegation_mode", "status", "organization", "version", "os"]
+Act = Literal["edit", "delete", "delegate", "sync", "restore", "keystores", "audit"]
+
+# Acts that make `Gateway.revision` grow.
+EDITED, DELEGATED = "gateway.edited", "gateway.delegated"
 
 
 @dataclass(frozen=True)
 class GatewayRow:
-    """A line of the list of gateways. Its status is asked separately, of the engine: `statuses`."""
+    """A line of the list of gateways. `status` is None while the engine does not say; `since` is when it began, as far
+    as that is known. `organizations` (``ORGANIZATION`` or ``ORGANIZATION/DEPARTMENT``) and `open_requests` are only
+    what the asker may see. `modules` are the connectors that the gateway said it has, with their versions."""
 
     id: int
     name: str
     delegation_mode: DelegationMode
     comments: str
     active: bool
+    created_at: datetime
     joined_at: datetime | None
     version: str | None
     os: str | None
+    host: str | None
     endpoints: int
+    revision: int
+    status: ConnectionStatus | None = None
+    since: datetime | None = None
+    last_activity: datetime | None = None
+    open_requests: int = 0
+    modules: list[str] = field(default_factory=list)
     organizations: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class NewGateway:
-    """What a gateway is made of. `departments` are named as ``ORGANIZATION/NAME``.
+class Page:
+    """Some rows and how many there are in all."""
 
-    `address` and `namespace` are where the gateway will find Temporal; they go into its token and are kept nowhere.
-    """
-
-    name: str
-    comments: str = ""
-    delegation_mode: DelegationMode = DelegationMode.GENERAL
-    organizations: Sequence[str] = ()
-    departments: Sequence[str] = ()
-    address: str = ""
-    namespace: str = "default"
+    rows: list[GatewayRow]
+    total: int
 
 
 @dataclass(frozen=True)
-class Enrollment:
-    """An enrollment token, to be shown once: only a hash of its secret is kept."""
+class Group:
+    """How many gateways have something in common. `key` is the value to filter by: a delegation mode, a status (None:
+    unknown), an organization's name (None: General, so every organization), a version or operating system (empty: not
+    known)."""
 
-    gateway_id: int
-    token: str = field(repr=False)
-    expires_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Hanging:
-    """What hangs on a gateway."""
-
-    open_requests: int
-    active_installations: int
-    endpoints: int
-
-    def __str__(self) -> str:
-        return said(
-            {
-                "open request": self.open_requests,
-                "active installation": self.active_installations,
-                "endpoint": self.endpoints,
-            }
-        )
+    key: str | None
+    count: int
 
 
-def listing(context: Context) -> list[GatewayRow]:
-    """The gateways that the actor may see, by name."""
+def listing(
+    context: Context,
+    wanted: Filter = ALL,
+    statuses: Statuses | None = None,
+    *,
+    order: Order = "name",
+    descending: bool = False,
+    offset: int = 0,
+    limit: int | None = None,
+) -> Page:
+    """The gateways that the actor may see. Without `statuses` none has one, and a filter by status keeps all."""
+    conditions = gateway_queries.conditions(context.actor, wanted, statuses)
     with context.database.read() as session:
-        gateways = session.exec(
-            select(Gateway)
-            .where(lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE))
-            .order_by(col(Gateway.name_key))
-        ).all()
-        counted = select(Endpoint.gateway_id, func.count()).group_by(col(Endpoint.gateway_id))
-        endpoints: dict[int, int] = dict(session.exec(counted).all())
-        served = _served(context, session)
-    return [
-        _row(gateway, endpoints.get(identity(gateway), 0), served.get(identity(gateway), [])) for gateway in gateways
-    ]
+        total = session.exec(select(func.count()).select_from(Gateway).where(*conditions)).one()
+        statement = (
+            sqlalchemy.select(Gateway, gateway_queries.endpoints(), gateway_queries.open_requests(context.actor))
+            .where(*conditions)
+            .order_by(*gateway_queries.ordering(context.actor, statuses, order, descending))
+            .offset(offset)
+            .limit(limit)
+        )
+        found = session.execute(statement).all()
+        served = _served(context, session, [identity(gateway) for gateway, _, _ in found])
+        rows = [
+            _row(gateway, endpoints, requests, served.get(identity(gateway), []), statuses)
+            for gateway, endpoints, requests in found
+        ]
+    return Page(rows, total)
 
 
-def show(context: Context, name: str) -> GatewayRow:
+def groups(context: Context, by: By, wanted: Filter = ALL, statuses: Statuses | None = None) -> list[Group]:
+    """How many of the gateways that the actor may see there are of each kind. One that is delegated to several
+    organizations counts in each of them."""
+    conditions = gateway_queries.conditions(context.actor, wanted, statuses)
+    with context.database.read() as session:
+        if by == "organization":
+            return _by_organization(context, session, conditions)
+        keys: dict[str, Any] = {
+            "delegation_mode": sqlalchemy.cast(col(Gateway.delegation_mode), sqlalchemy.String),
+            "status": gateway_queries.status(statuses),
+            "version": func.coalesce(col(Gateway.version), ""),
+            "os": func.coalesce(col(Gateway.os), ""),
+        }
+        key = keys[by].label("key")
+        statement = sqlalchemy.select(key, func.count()).select_from(Gateway).where(*conditions).group_by("key")
+        counted = {str(name): int(count) for name, count in session.execute(statement).all()}
+    if by == "status":
+        found = [Group(str(state), counted[state]) for state in ConnectionStatus if state in counted]
+        return found + [Group(None, counted[UNKNOWN])] * (UNKNOWN in counted)
+    return [Group(name, counted[name]) for name in sorted(counted, key=lambda name: (not name, name))]
+
+
+def names(context: Context) -> dict[int, str]:
+    """The names of the gateways that the actor may see by their ids, in the names' order."""
+    with context.database.read() as session:
+        statement = select(Gateway.id, Gateway.name).where(*gateway_queries.conditions(context.actor, ALL, None))
+        return {number: name for number, name in session.exec(statement.order_by(col(Gateway.name_key))) if number}
+
+
+def kinds(context: Context) -> tuple[list[str], list[str]]:
+    """The versions and the operating systems that there are among the gateways that the actor may see."""
+    with context.database.read() as session:
+        statement = (
+            select(Gateway.version, Gateway.os).where(*gateway_queries.conditions(context.actor, ALL, None)).distinct()
+        )
+        found = session.exec(statement).all()
+    return (
+        sorted({version for version, _ in found if version}),
+        sorted({system for _, system in found if system}),
+    )
+
+
+def show(context: Context, which: str | int, statuses: Statuses | None = None) -> GatewayRow:
     """One gateway. Raises `NotFound`."""
     with context.database.read() as session:
-        gateway_id = identity(lookup.gateway(session, context.actor, name))
-    return next(row for row in listing(context) if row.id == gateway_id)
+        gateway = lookup.gateway(session, context.actor, which)
+        return seen(context, session, gateway, statuses)
+
+
+def find(context: Context, word: str) -> int:
+    """The id of the gateway that somebody named by its name, in any case, or by its id. Raises `NotFound`."""
+    with context.database.read() as session:
+        try:
+            return identity(lookup.gateway(session, context.actor, word))
+        except NotFound:
+            if not (word.isascii() and word.isdigit() and len(word) < 10):
+                raise
+            return identity(lookup.gateway(session, context.actor, int(word)))
+
+
+def seen(context: Context, session: Session, gateway: Gateway, statuses: Statuses | None = None) -> GatewayRow:
+    """A gateway as the actor sees it, inside somebody's transaction."""
+    number = identity(gateway)
+    statement = sqlalchemy.select(
+        gateway_queries.endpoints(), gateway_queries.open_requests(context.actor)
+    ).select_from(Gateway)
+    endpoints, requests = session.execute(statement.where(col(Gateway.id) == number)).one()
+    return _row(gateway, endpoints, requests, _served(context, session, [number]).get(number, []), statuses)
 
 
 async def statuses(context: Context) -> dict[int, ConnectionStatus]:
     """Which gateways are connected, asked of the engine in one query. Raises `Unavailable`."""
-    rows = listing(context)
-    seen = await heartbeats(context)
+    return statuses_of(context, await heartbeats(context))
+
+
+def statuses_of(context: Context, seen: Mapping[str, datetime]) -> dict[int, ConnectionStatus]:
+    """What the youngest heartbeats, by task queue, say of the gateways that the actor may see."""
     now = context.clock()
-    return {row.id: connection_status(seen.get(gateway_queue(row.id)), row.joined_at, now) for row in rows}
-
-
-def add(context: Context, new: NewGateway) -> Enrollment:
-    """Make a gateway and its enrollment token. Raises `InvalidInput`, `NotFound`, `Conflict`, `NotPermitted`."""
-    with context.acting("gateway.added", "gateway") as session:
-        name, comments = checked_name(new.name), _checked_comments(new.comments)
-        scopes = _delegations(session, context, new.delegation_mode, new.organizations, new.departments)
-        _require(context, Privilege.MANAGE_GATEWAYS, scopes, f"add the gateway {name}")
-        if new.delegation_mode == DelegationMode.CUSTOMIZED:
-            _require(context, Privilege.MANAGE_DELEGATION, scopes, f"delegate the gateway {name}")
-        _refuse_twin(session, name)
-        now = context.clock()
-        secret = secrets.token_urlsafe(32)
-        row = Gateway(
-            name=name,
-            name_key=name.casefold(),
-            delegation_mode=new.delegation_mode,
-            comments=comments,
-            created_at=now,
-            token_digest=hashlib.sha256(secret.encode()).hexdigest(),
-            token_expires_at=now + TOKEN_LIFETIME,
-        )
-        session.add(row)
-        session.flush()
-        number = identity(row)
-        session.add(Keystore(gateway_id=number, name="default", type="pem", settings={}))
-        if new.delegation_mode == DelegationMode.CUSTOMIZED:
-            _set_delegations(session, number, scopes)
-        told = f"Gateway {name} was added, {_described(new.delegation_mode, new.organizations, new.departments)}."
-        context.tell(session, "gateway.added", "gateway", told, object_id=number, gateway_id=number)
-    content = {"gateway_id": number, "name": name, "secret": secret, "namespace": new.namespace}
-    if new.address:
-        content["address"] = new.address
-    encoded = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
-    return Enrollment(number, TOKEN_PREFIX + encoded, now + TOKEN_LIFETIME)
-
-
-def edit(
-    context: Context,
-    name: str,
-    *,
-    new_name: str | None = None,
-    comments: str | None = None,
-    active: bool | None = None,
-) -> GatewayRow:
-    """Change what is given. Raises `NotFound`, `InvalidInput`, `Conflict`, `NotPermitted`."""
-    with context.acting("gateway.edited", "gateway") as session:
-        row = lookup.gateway(session, context.actor, name)
-        _require(context, Privilege.MANAGE_GATEWAYS, custody(session, row), f"edit the gateway {row.name}")
-        changes = []
-        if new_name is not None and (wanted := checked_name(new_name)) != row.name:
-            if wanted.casefold() != row.name_key:
-                _refuse_twin(session, wanted)
-            changes.append(f"name {wanted}")
-            row.name, row.name_key = wanted, wanted.casefold()
-        if comments is not None and (text := _checked_comments(comments)) != row.comments:
-            changes.append(f"comments {text!r}")
-            row.comments = text
-        if active is not None and active != row.active:
-            changes.append("active" if active else "not active")
-            row.active = active
-        session.add(row)
-        number = identity(row)
-        if changes:
-            told = f"Gateway {name} was edited: {', '.join(changes)}."
-            context.tell(session, "gateway.edited", "gateway", told, object_id=number, gateway_id=number)
-    return next(row for row in listing(context) if row.id == number)
-
-
-def delegate(
-    context: Context,
-    name: str,
-    *,
-    general: bool = False,
-    organizations: Sequence[str] = (),
-    departments: Sequence[str] = (),
-) -> GatewayRow:
-    """Let a gateway serve everybody (`general`), or exactly these organizations and departments.
-
-    Raises `NotFound`, `InvalidInput`, `NotPermitted` (the actor must hold `manage_delegation` in every scope that is
-    added or taken away, and everywhere to change between General and Customized).
-    """
-    with context.acting("gateway.delegated", "gateway") as session:
-        row = lookup.gateway(session, context.actor, name)
-        if general and (organizations or departments):
-            raise InvalidInput("A gateway is either General or delegated to organizations and departments, not both.")
-        mode = DelegationMode.GENERAL if general else DelegationMode.CUSTOMIZED
-        wanted = _delegations(session, context, mode, organizations, departments)
-        before = custody(session, row)
-        changed = sorted(set(before) ^ set(wanted), key=str)
-        if mode == row.delegation_mode and not changed:
-            number = identity(row)
-        else:
-            _require(context, Privilege.MANAGE_DELEGATION, changed or wanted, f"delegate the gateway {row.name} so")
-            row.delegation_mode = mode
-            session.add(row)
-            number = identity(row)
-            _set_delegations(session, number, [] if general else wanted)
-            told = f"Gateway {row.name} is now {_described(mode, organizations, departments)}."
-            context.tell(session, "gateway.delegated", "gateway", told, object_id=number, gateway_id=number)
-    # Its new scope may be one that the actor doesn't see.
     with context.database.read() as session:
-        gateway = session.get_one(Gateway, number)
-        count = session.exec(select(func.count()).select_from(Endpoint).where(Endpoint.gateway_id == number)).one()
-        return _row(gateway, count, _served(context, session).get(number, []))
+        statement = select(Gateway.id, Gateway.channel, Gateway.joined_at)
+        rows = session.exec(statement.where(*gateway_queries.conditions(context.actor, ALL, None))).all()
+    return {
+        number: connection_status(seen.get(gateway_queue(number, channel)), joined_at, now)
+        for number, channel, joined_at in rows
+        if number is not None
+    }
 
 
-def hanging(context: Context, name: str) -> Hanging:
-    """What hangs on a gateway, to be shown before it is deleted. Raises `NotFound`."""
+def allowed(context: Context, numbers: Iterable[int]) -> dict[int, frozenset[Act]]:
+    """What the actor may do with gateways, for those that he may see; a face offers that and no more. The operations
+    judge again."""
+    manages: tuple[Act, ...] = ("edit", "delete", "sync", "restore", "keystores")
+    delegates = any(grant.allows(Privilege.MANAGE_DELEGATION) for grant in context.actor.grants)
+    audits = any(grant.allows(Privilege.VIEW_AUDIT) for grant in context.actor.grants)
+    found: dict[int, frozenset[Act]] = {}
     with context.database.read() as session:
-        return _hanging(session, identity(lookup.gateway(session, context.actor, name)))
-
-
-def delete(context: Context, name: str, *, force: bool = False) -> Hanging:
-    """Delete a gateway. With open requests or active installations only by `force`: `Conflict` says what hangs on it.
-
-    A gateway that old requests tell of keeps its row, inactive and out of every list; its name is free again. Raises
-    `NotFound`, `Conflict`, `NotPermitted`.
-    """
-    with context.acting("gateway.deleted", "gateway") as session:
-        row = lookup.gateway(session, context.actor, name)
-        _require(context, Privilege.MANAGE_GATEWAYS, custody(session, row), f"delete the gateway {row.name}")
-        number = identity(row)
-        hangs = _hanging(session, number)
-        if (hangs.open_requests or hangs.active_installations) and not force:
-            raise Conflict(f"On gateway {row.name} hangs: {hangs}; delete it by force, or close them first.")
-        requests = select(func.count()).select_from(CertificateRequest).where(CertificateRequest.gateway_id == number)
-        _set_delegations(session, number, [])
-        if session.exec(requests).one():
-            row.active, row.name_key, row.delegation_mode = False, f"{lookup.GONE}{number}", DelegationMode.CUSTOMIZED
-            row.token_digest = row.token_expires_at = None
-            session.add(row)
-        else:
-            _delete_rows(session, number)
-            session.flush()
-            session.delete(row)
-        told = f"Gateway {row.name} was deleted" + (f"; on it hung: {hangs}." if str(hangs) else ".")
-        context.tell(session, "gateway.deleted", "gateway", told, object_id=number, gateway_id=number)
-        return hangs
+        conditions = [*gateway_queries.conditions(context.actor, ALL, None), col(Gateway.id).in_(list(numbers))]
+        gateways = session.exec(select(Gateway).where(*conditions)).all()
+        scopes = custodies(session, gateways)
+    for gateway in gateways:
+        number = identity(gateway)
+        acts: set[Act] = set()
+        if all(context.actor.may(Privilege.MANAGE_GATEWAYS, scope) for scope in scopes[number]):
+            acts.update(manages)
+        if context.actor.may(Privilege.MANAGE_DELEGATION, Scope()) or (
+            delegates and gateway.delegation_mode == DelegationMode.CUSTOMIZED
+        ):
+            acts.add("delegate")
+        if audits:
+            acts.add("audit")
+        found[number] = frozenset(acts)
+    return found
 
 
 def custody(session: Session, gateway: Gateway) -> list[Scope]:
     """Where one must hold a privilege to act on a gateway: wherever it serves; for a General one everywhere."""
-    if gateway.delegation_mode == DelegationMode.GENERAL:
-        return [Scope()]
-    rows = session.exec(select(Delegation).where(Delegation.gateway_id == gateway.id)).all()
-    return [Scope(row.organization_id, row.department_id) for row in rows] or [Scope()]
+    return custodies(session, [gateway])[identity(gateway)]
+
+
+def custodies(session: Session, gateways: Iterable[Gateway]) -> dict[int, list[Scope]]:
+    """The custody of each of these gateways."""
+    general = {identity(gateway): gateway.delegation_mode == DelegationMode.GENERAL for gateway in gateways}
+    scopes: dict[int, list[Scope]] = {number: [] for number in general}
+    customized = [number for number, everywhere in general.items() if not everywhere]
+    if customized:
+        for row in session.exec(select(Delegation).where(col(Delegation.gateway_id).in_(customized))).all():
+            scopes[row.gateway_id].append(Scope(row.organization_id, row.department_id))
+    return {number: found or [Scope()] for number, found in scopes.items()}
 
 
 def require_custody(context: Context, session: Session, gateway: Gateway, doing: str) -> None:
     """Raise `NotPermitted` unless the actor holds `manage_gateways` wherever the gateway serves."""
-    _require(context, Privilege.MANAGE_GATEWAYS, custody(session, gateway), doing)
+    for scope in custody(session, gateway):
+        context.require(Privilege.MANAGE_GATEWAYS, scope, doing)
 
 
-def checked_name(name: str) -> str:
-    """A gateway's name in normal form; raises `InvalidInput`."""
-    name = unicodedata.normalize("NFC", name.strip())
-    if not (1 <= len(name) <= _LONGEST_NAME and len(name.casefold()) <= _LONGEST_NAME and _NAME.fullmatch(name)):
-        raise InvalidInput(
-            f"A gateway's name has 1 to {_LONGEST_NAME} letters, digits, spaces, hyphens, dots or apostrophes."
+def tell(context: Context, session: Session, action: str, gateway: Gateway, told: str) -> None:
+    """Tell an act on a gateway itself in the audit, to those whom the gateway alone serves."""
+    number, scope = identity(gateway), access.scope_of_gateway(session, gateway)
+    context.tell(session, action, "gateway", told, object_id=number, gateway_id=number, scope=scope)
+
+
+def refuse_late(session: Session, gateway: Gateway, seen_revision: int | None) -> None:
+    """Raise `Conflict` that tells who changed what, if somebody has since the editor began."""
+    if seen_revision is None or seen_revision >= gateway.revision:
+        return
+    statement = (
+        select(AuditEntry.actor, AuditEntry.action, AuditEntry.description)
+        .where(
+            AuditEntry.gateway_id == gateway.id,
+            col(AuditEntry.action).in_((EDITED, DELEGATED)),
+            AuditEntry.outcome == Outcome.DONE,
         )
-    return name
-
-
-def _checked_comments(comments: str) -> str:
-    if len(comments) > _LONGEST_COMMENT:
-        raise InvalidInput(f"A gateway's comments have at most {_LONGEST_COMMENT} characters, not {len(comments)}.")
-    return comments
-
-
-def _require(context: Context, privilege: Privilege, scopes: Iterable[Scope], doing: str) -> None:
-    for scope in scopes:
-        context.require(privilege, scope, doing)
-
-
-def _refuse_twin(session: Session, name: str) -> None:
-    if session.exec(select(Gateway.id).where(Gateway.name_key == name.casefold())).first() is not None:
-        raise Conflict(f"There is a gateway {name!r} already (names count the same in any case).")
-
-
-def _delegations(
-    session: Session,
-    context: Context,
-    mode: DelegationMode,
-    organizations: Sequence[str],
-    departments: Sequence[str],
-) -> list[Scope]:
-    if mode == DelegationMode.GENERAL:
-        if organizations or departments:
-            raise InvalidInput("A General gateway serves everybody: delegate it to somebody by making it Customized.")
-        return [Scope()]
-    scopes = scopes_named(session, context, organizations, departments)
-    if not scopes:
-        raise InvalidInput("A Customized gateway needs at least one organization or department that it serves.")
-    return scopes
-
-
-def _set_delegations(session: Session, gateway_id: int, scopes: Iterable[Scope]) -> None:
-    for row in session.exec(select(Delegation).where(Delegation.gateway_id == gateway_id)).all():
-        session.delete(row)
-    session.flush()
-    for scope in scopes:
-        assert scope.organization_id is not None
-        session.add(
-            Delegation(gateway_id=gateway_id, organization_id=scope.organization_id, department_id=scope.department_id)
-        )
-
-
-def _delete_rows(session: Session, gateway_id: int) -> None:
-    for endpoint in session.exec(select(Endpoint).where(Endpoint.gateway_id == gateway_id)).all():
-        for binding in session.exec(select(EndpointBinding).where(EndpointBinding.endpoint_id == endpoint.id)).all():
-            session.delete(binding)
-        session.flush()
-        session.delete(endpoint)
-    for keystore in session.exec(select(Keystore).where(Keystore.gateway_id == gateway_id)).all():
-        session.delete(keystore)
-
-
-def _hanging(session: Session, gateway_id: int) -> Hanging:
-    requests = select(func.count()).where(CertificateRequest.gateway_id == gateway_id, ~col(CertificateRequest.closed))
-    installations = (
-        select(func.count(func.distinct(col(Installation.id))))
-        .select_from(Installation)
-        .join(Certificate, col(Certificate.id) == col(Installation.certificate_id))
-        .join(Endpoint, col(Endpoint.id) == col(Installation.endpoint_id))
-        .where(Endpoint.gateway_id == gateway_id, col(Certificate.active))
+        .order_by(col(AuditEntry.sequence).desc())
+        .limit(min(gateway.revision - seen_revision, 3))
     )
-    endpoints = select(func.count()).select_from(Endpoint).where(Endpoint.gateway_id == gateway_id)
-    return Hanging(session.exec(requests).one(), session.exec(installations).one(), session.exec(endpoints).one())
+    told = []
+    for actor, action, description in reversed(session.exec(statement).all()):
+        # Whom it serves now may be more than the reader may see.
+        changed = "changed whom it serves" if action == DELEGATED else f"said: {description.rstrip('.')}"
+        told.append(f"{actor} {changed}")
+    who = "; ".join(told) or "somebody changed it"
+    raise Conflict(
+        f"Gateway {gateway.name} was changed while you were editing, and nothing of yours was saved: {who}. "
+        "Look at it as it is now, then save again."
+    )
 
 
-def _served(context: Context, session: Session) -> dict[int, list[str]]:
+def _by_organization(context: Context, session: Session, conditions: Sequence[ColumnElement[bool]]) -> list[Group]:
+    general = col(Gateway.delegation_mode) == DelegationMode.GENERAL
+    everywhere = session.exec(select(func.count()).select_from(Gateway).where(*conditions, general)).one()
+    statement = (
+        select(Organization.name, func.count(func.distinct(col(Delegation.gateway_id))))
+        .join(Delegation, col(Delegation.organization_id) == col(Organization.id))
+        .join(Gateway, col(Gateway.id) == col(Delegation.gateway_id))
+        .where(*conditions, ~general, gateway_queries.sight(context.actor))
+        .group_by(col(Organization.name))
+        .order_by(col(Organization.name))
+    )
+    named = [Group(name, count) for name, count in session.exec(statement).all()]
+    return ([Group(None, everywhere)] if everywhere else []) + named
+
+
+def _served(context: Context, session: Session, numbers: Sequence[int]) -> dict[int, list[str]]:
     statement = (
         select(Delegation.gateway_id, Organization.name, Department.name)
         .join(Organization, col(Organization.id) == col(Delegation.organization_id))
         .outerjoin(Department, col(Department.id) == col(Delegation.department_id))
-        .where(lookup.seen_by(context.actor, Delegation.organization_id, Delegation.department_id))
+        .where(gateway_queries.sight(context.actor), gateway_queries.one_of(col(Delegation.gateway_id), numbers))
         .order_by(col(Organization.name), col(Department.name))
     )
     served: dict[int, list[str]] = {}
@@ -376,22 +305,35 @@ def _served(context: Context, session: Session) -> dict[int, list[str]]:
     return served
 
 
-def _described(mode: DelegationMode, organizations: Sequence[str], departments: Sequence[str]) -> str:
-    if mode == DelegationMode.GENERAL:
-        return "General"
-    return f"Customized for {', '.join([*organizations, *departments])}"
-
-
-def _row(gateway: Gateway, endpoints: int, served: list[str]) -> GatewayRow:
+def _row(gateway: Gateway, endpoints: int, requests: int, served: list[str], statuses: Statuses | None) -> GatewayRow:
+    number = identity(gateway)
+    status = None if statuses is None else statuses.get(number, ConnectionStatus.PENDING)
+    since = {
+        ConnectionStatus.PENDING: gateway.created_at,
+        ConnectionStatus.DISCONNECTED: gateway.last_activity or gateway.joined_at,
+    }
     return GatewayRow(
-        id=identity(gateway),
+        id=number,
         name=gateway.name,
         delegation_mode=gateway.delegation_mode,
         comments=gateway.comments,
         active=gateway.active,
+        created_at=gateway.created_at,
         joined_at=gateway.joined_at,
         version=gateway.version,
         os=gateway.os,
+        host=gateway.host,
         endpoints=endpoints,
+        revision=gateway.revision,
+        status=status,
+        since=since.get(status) if status is not None else None,
+        last_activity=gateway.last_activity,
+        open_requests=requests,
+        modules=[_module(module) for module in gateway.modules],
         organizations=served,
     )
+
+
+def _module(said: Mapping[str, Any]) -> str:
+    name, version = str(said.get("name") or "?"), said.get("version")
+    return f"{name} {version}" if version else name

@@ -166,7 +166,7 @@ async def _manager(client: Client, now: datetime) -> list[Finding]:
 
 
 async def _gateways(context: Context) -> list[Finding]:
-    rows = gateways.listing(context)
+    rows = gateways.listing(context).rows
     away = {row.id for row in rows if row.active and row.joined_at is not None}
     try:
         # A worker that has just started is seen from its first heartbeat on.

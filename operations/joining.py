@@ -18,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from model import messages, naming
 from model.errors import Conflict, InvalidInput, NotPermitted, Unavailable
-from operations.gateways import TOKEN_PREFIX
+from operations.gateway_changes import TOKEN_PREFIX
 from workflows.gateways import GatewayJoinWorkflow
 
 _ATTEMPT = "attempt"

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import typer
 
 from cli.main import app
+from model.database import Database
+from model.tables import Gateway
 from tests.cli.conftest import Certgate
 from tools import cli_reference
 
@@ -179,8 +182,15 @@ def test_tables_fit_into_a_hundred_columns(certgate: Certgate) -> None:
         assert max(len(line) for line in said.out.splitlines()) <= 100, said.out
 
 
-def test_what_others_typed_does_not_command_the_terminal(certgate: Certgate) -> None:
-    certgate("gateway", "add", "--name", "x", "--comments", "\x1b]0;title\x07red\u202e")
+def test_what_others_typed_does_not_command_the_terminal(certgate: Certgate, home: Path) -> None:
+    hostile = "\x1b]0;title\x07red\u202e"
+    refused = certgate("gateway", "add", "--name", "x", "--comments", hostile)
+    assert (refused.code, "control characters" in refused.err) == (2, True)
+    # However it came into the database, it is harmless on a terminal.
+    database = Database(f"sqlite:///{home}/certgate.db")
+    with database.write() as session:
+        session.add(Gateway(name="x", name_key="x", comments=hostile, created_at=datetime.now(UTC)))
+    database.close()
     said = certgate("gateway", "show", "x")
     assert not {"\x1b", "\x07", "\u202e"} & set(said.out)
     assert certgate("gateway", "show", "x", "--json").value["comments"] == "\x1b]0;title\x07red\u202e"

@@ -137,7 +137,14 @@ def fill(database: Database) -> None:
             ("beta", b, None),
         ):
             mode = DelegationMode.GENERAL if organization is None else DelegationMode.CUSTOMIZED
-            gateway = Gateway(name=name, name_key=name, delegation_mode=mode, created_at=NOW, joined_at=NOW)
+            gateway = Gateway(
+                name=name,
+                name_key=name,
+                delegation_mode=mode,
+                created_at=NOW,
+                joined_at=NOW,
+                version={"alpha": "1.0", "beta": "2.0"}.get(name),
+            )
             session.add(gateway)
             session.flush()
             gateways[name] = number_of(gateway)

@@ -11,7 +11,7 @@ from connectors.registry import Surroundings
 from model.errors import Conflict, InvalidInput, NotPermitted
 from model.states import CertificateStatus, ConnectionStatus, InstallState
 from model.tables import CertificateRequest, Gateway
-from operations import bootstrap, certificates, endpoints, gateways, health, joining
+from operations import bootstrap, certificates, endpoints, gateway_changes, gateways, health, joining
 from operations.endpoints import NewEndpoint
 from tests.support.world import World, wait_until
 
@@ -29,7 +29,7 @@ async def issued(world: World, name: str) -> int:
 
 async def test_a_token_is_spent_once(shared_world: World) -> None:
     admin = shared_world.context("admin")
-    enrollment = gateways.add(admin, gateways.NewGateway("joins"))
+    enrollment = gateway_changes.add(admin, gateway_changes.NewGateway("joins"))
     token = joining.read_token(enrollment.token)
     assert (await gateways.statuses(admin))[enrollment.gateway_id] == ConnectionStatus.PENDING
     wrong = joining.Token(token.gateway_id, token.name, "another secret")

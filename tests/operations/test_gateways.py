@@ -6,40 +6,44 @@ import hashlib
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import func
+from sqlmodel import select
 
 from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from model.states import ConnectionStatus, DelegationMode
-from model.tables import CertificateRequest, Gateway
-from operations import gateways, joining, presence
-from operations.gateways import NewGateway
+from model.tables import CertificateRequest, Gateway, Keystore
+from operations import gateway_changes, gateway_delegation, gateways, joining, presence
+from operations.gateway_changes import NewGateway
 from tests.operations.conftest import NOW, Records
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a" * 129, "a_b", "a/b", "#1", "a\nb", "<b>", "ß" * 100])
 def test_a_wrong_name_is_refused_and_nothing_is_made(records: Records, name: str) -> None:
     context = records.acting("mrao")
-    before = len(gateways.listing(context))
+    before = len(gateways.names(context))
     with pytest.raises(InvalidInput):
-        gateways.add(context, NewGateway(name))
-    assert len(gateways.listing(context)) == before
+        gateway_changes.add(context, NewGateway(name))
+    assert len(gateways.names(context)) == before
 
 
 @pytest.mark.parametrize("name", ["Hamburg 1", "St. John's", "Zürich-Süd", "a" * 128])
 def test_a_right_name_is_kept_and_unique_in_any_case(records: Records, name: str) -> None:
     context = records.acting("mrao")
-    gateways.add(context, NewGateway(f" {name} "))
+    gateway_changes.add(context, NewGateway(f" {name} "))
     assert gateways.show(context, name.upper()).name == name
     with pytest.raises(Conflict):
-        gateways.add(context, NewGateway(name.swapcase()))
+        gateway_changes.add(context, NewGateway(name.swapcase()))
 
 
 def test_comments_have_a_limit(records: Records) -> None:
     with pytest.raises(InvalidInput, match="256"):
-        gateways.add(records.acting("mrao"), NewGateway("new", comments="x" * 257))
+        gateway_changes.add(records.acting("mrao"), NewGateway("new", comments="x" * 257))
 
 
 def test_a_token_says_where_to_go_and_only_its_hash_is_kept(records: Records) -> None:
-    enrollment = gateways.add(records.acting("mrao"), NewGateway("new", address="temporal.example:7233", namespace="n"))
+    enrollment = gateway_changes.add(
+        records.acting("mrao"), NewGateway("new", address="temporal.example:7233", namespace="n")
+    )
     token = joining.read_token(enrollment.token + "\n")
     assert (token.gateway_id, token.name) == (enrollment.gateway_id, "new")
     assert (token.address, token.namespace) == ("temporal.example:7233", "n")
@@ -60,63 +64,84 @@ def test_what_is_no_token_is_refused_without_repeating_it(text: str) -> None:
 def test_customized_needs_somebody_and_general_nobody(records: Records) -> None:
     context = records.acting("mrao")
     with pytest.raises(InvalidInput):
-        gateways.add(context, NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED))
+        gateway_changes.add(context, NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED))
     with pytest.raises(InvalidInput):
-        gateways.add(context, NewGateway("new", organizations=["Alpha"]))
+        gateway_changes.add(context, NewGateway("new", organizations=["Alpha"]))
     with pytest.raises(InvalidInput, match="ORGANIZATION/NAME"):
-        gateways.delegate(context, "alpha", departments=["Web"])
+        gateway_delegation.delegate(context, "alpha", departments=["Web"])
     with pytest.raises(NotFound):
-        gateways.delegate(context, "alpha", departments=["Beta/Web"])
+        gateway_delegation.delegate(context, "alpha", departments=["Beta/Web"])
 
 
-def test_nobody_delegates_what_is_not_his(records: Records) -> None:
+def test_an_administrator_of_a_part_changes_that_part(records: Records) -> None:
     context = records.acting("rao")
     with pytest.raises(NotFound):
-        gateways.delegate(context, "alpha", organizations=["Alpha", "Beta"])
-    gateways.delegate(records.acting("mrao"), "alpha", organizations=["Alpha", "Beta"])
-    # Taking it away from Beta is not his either.
-    with pytest.raises(NotPermitted):
-        gateways.delegate(context, "alpha", organizations=["Alpha"])
-    # And he is not told of Beta.
+        gateway_delegation.delegate(context, "alpha", organizations=["Alpha", "Beta"])
+    gateway_delegation.delegate(records.acting("mrao"), "alpha", organizations=["Alpha", "Beta"])
+    # He is not told of Beta, and what he says does not touch it.
     assert gateways.show(context, "alpha").organizations == ["Alpha"]
-    assert gateways.show(records.acting("mrao"), "alpha").organizations == ["Alpha", "Beta"]
+    gateway_delegation.delegate(context, "alpha", departments=["Alpha/Web"])
+    assert gateways.show(records.acting("mrao"), "alpha").organizations == ["Alpha/Web", "Beta"]
+    # An administrator of the department may take only the department away, and it goes on serving Beta.
+    gateway_delegation.delegate(records.acting("drao"), "alpha")
+    assert gateways.show(records.acting("mrao"), "alpha").organizations == ["Beta"]
+    with pytest.raises(NotFound):
+        gateways.show(context, "alpha")
+    with pytest.raises(InvalidInput, match="at least one"):
+        gateway_delegation.delegate(records.acting("stranger"), "alpha")
+
+
+def test_who_may_not_delegate_there_changes_nothing(records: Records) -> None:
+    with pytest.raises(NotPermitted):
+        gateway_delegation.delegate(records.acting("bare"), "alpha", departments=["Alpha/Web"])
+    # Of the organization above, a department's administrator neither sees nor changes the delegation.
+    row = gateway_delegation.delegate(records.acting("drao"), "alpha", departments=["Alpha/Web"])
+    assert row.organizations == ["Alpha/Web"]
+    assert gateways.show(records.acting("mrao"), "alpha").organizations == ["Alpha", "Alpha/Web"]
 
 
 def test_a_delegation_that_is_so_already_is_not_told_again(records: Records) -> None:
     before = records.audited()
-    gateways.delegate(records.acting("rao"), "alpha", organizations=["Alpha", "Alpha"])
+    gateway_delegation.delegate(records.acting("rao"), "alpha", organizations=["Alpha", "Alpha"])
     assert records.audited() == before
 
 
 def test_a_gateway_with_work_is_deleted_only_by_force(records: Records) -> None:
     context = records.acting("mrao")
     with pytest.raises(Conflict, match=r"1 open request, 1 active installation, 1 endpoint"):
-        gateways.delete(context, "alpha")
-    assert str(gateways.delete(context, "alpha", force=True)) == "1 open request, 1 active installation, 1 endpoint"
-    assert "alpha" not in {row.name for row in gateways.listing(context)}
+        gateway_changes.delete(context, "alpha")
+    assert (
+        str(gateway_changes.delete(context, "alpha", force=True)) == "1 open request, 1 active installation, 1 endpoint"
+    )
+    assert "alpha" not in gateways.names(context).values()
     with pytest.raises(NotFound):
         gateways.show(context, "alpha")
     # Its requests still tell of it, and its name is free.
     with records.database.read() as session:
         request = session.get_one(CertificateRequest, 1)
         assert not session.get_one(Gateway, request.gateway_id).active
-    gateways.add(context, NewGateway("alpha"))
+    gateway_changes.add(context, NewGateway("alpha"))
 
 
-def test_a_gateway_without_past_is_gone_for_good(records: Records) -> None:
+def test_a_deleted_gateways_number_is_never_given_again(records: Records) -> None:
     context = records.acting("mrao")
-    gateways.delete(context, "beta")
+    number = gateways.find(context, "beta")
+    gateway_changes.delete(context, number)
     with records.database.read() as session:
-        assert session.get(Gateway, 4) is None
-    gateways.add(context, NewGateway("Beta"))
+        buried = session.get_one(Gateway, number)
+        assert (buried.active, buried.token_digest) == (False, None)
+        assert session.exec(select(func.count()).select_from(Keystore).where(Keystore.gateway_id == number)).one() == 0
+    assert gateway_changes.add(context, NewGateway("Beta")).gateway_id > number
+    with pytest.raises(NotFound):
+        gateways.show(context, number)
 
 
 def test_edit_changes_what_is_given(records: Records) -> None:
     context = records.acting("mrao")
-    row = gateways.edit(context, "beta", new_name="BETA", comments="x", active=False)
+    row = gateway_changes.edit(context, "beta", new_name="BETA", comments="x", active=False)
     assert (row.name, row.comments, row.active) == ("BETA", "x", False)
     with pytest.raises(Conflict):
-        gateways.edit(context, "beta", new_name="Alpha")
+        gateway_changes.edit(context, "beta", new_name="Alpha")
 
 
 def test_what_a_heartbeat_means() -> None:

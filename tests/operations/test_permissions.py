@@ -24,12 +24,15 @@ from operations import (
     certificates,
     decisions,
     endpoints,
+    gateway_changes,
+    gateway_delegation,
     gateways,
     health,
     identity,
     keystores,
     organizations,
     policies,
+    preferences,
     profiles,
     requests,
     roles,
@@ -46,6 +49,8 @@ OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
 HELPERS = {
     "presence.heartbeats",
     "gateways.require_custody",
+    "gateways.seen",
+    "gateways.tell",
     "decisions.visible",
     "decisions.words",
     "health.database_findings",
@@ -80,7 +85,7 @@ def names(rows: list[Any]) -> set[str]:
 
 
 NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
-NEW_GATEWAY = gateways.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
+NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
 ROOT = pki.pem(pki.make_ca("A root").certificate)
 
@@ -108,7 +113,7 @@ TABLE: dict[str, Row] = {
         lambda c, r: organizations.remove_department(c, "Alpha", "Web"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
     ),
     "gateways.listing": Row(
-        lambda c, r: names(gateways.listing(c)),
+        lambda c, r: names(gateways.listing(c).rows),
         mrao={"general", "alpha", "web", "beta"},
         rao={"general", "alpha", "web"},
         bare={"general", "alpha", "web"},
@@ -116,25 +121,66 @@ TABLE: dict[str, Row] = {
         stranger={"general", "beta"},
     ),
     "gateways.show": Row(lambda c, r: gateways.show(c, "Alpha"), stranger=HIDDEN),
+    "gateways.names": Row(
+        lambda c, r: set(gateways.names(c).values()),
+        mrao={"general", "alpha", "web", "beta"},
+        rao={"general", "alpha", "web"},
+        bare={"general", "alpha", "web"},
+        drao={"general", "alpha", "web"},
+        stranger={"general", "beta"},
+    ),
+    "gateways.groups": Row(
+        lambda c, r: {group.key: group.count for group in gateways.groups(c, "organization")},
+        mrao={None: 1, "Alpha": 2, "Beta": 1},
+        rao={None: 1, "Alpha": 2},
+        bare={None: 1, "Alpha": 2},
+        drao={None: 1, "Alpha": 1},
+        stranger={None: 1, "Beta": 1},
+    ),
+    "gateways.kinds": Row(
+        lambda c, r: gateways.kinds(c)[0],
+        ["1.0", "2.0"],
+        ["1.0"],
+        ["1.0"],
+        ["1.0"],
+        ["2.0"],
+    ),
+    "gateways.find": Row(lambda c, r: gateways.find(c, "ALPHA"), stranger=HIDDEN),
+    "gateways.find by id": Row(lambda c, r: gateways.find(c, "2"), stranger=HIDDEN),
     "gateways.statuses": Row(lambda c, r: gateways.statuses(c)),
-    "gateways.add": Row(lambda c, r: gateways.add(c, NEW_GATEWAY), bare=REFUSED, drao=REFUSED, stranger=HIDDEN),
-    "gateways.edit": Row(
-        lambda c, r: gateways.edit(c, "alpha", comments="x"), bare=REFUSED, drao=REFUSED, stranger=HIDDEN
+    "gateways.statuses_of": Row(
+        lambda c, r: set(gateways.statuses_of(c, {})), {1, 2, 3, 4}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}, {1, 4}
     ),
-    "gateways.edit a general one": Row(
-        lambda c, r: gateways.edit(c, "general", comments="x"), OK, REFUSED, REFUSED, REFUSED, REFUSED
+    "gateways.allowed": Row(
+        lambda c, r: {number for number, acts in gateways.allowed(c, [1, 2, 3, 4]).items() if "edit" in acts},
+        {1, 2, 3, 4},
+        {2, 3},
+        set(),
+        {3},
+        {4},
     ),
-    "gateways.edit a department's": Row(
-        lambda c, r: gateways.edit(c, "web", comments="x"), OK, OK, REFUSED, OK, HIDDEN
+    "gateway_changes.add": Row(
+        lambda c, r: gateway_changes.add(c, NEW_GATEWAY), bare=REFUSED, drao=REFUSED, stranger=HIDDEN
     ),
-    "gateways.delegate": Row(
-        lambda c, r: gateways.delegate(c, "alpha", departments=["Alpha/Web"]), OK, OK, REFUSED, REFUSED, HIDDEN
+    "gateway_changes.edit": Row(
+        lambda c, r: gateway_changes.edit(c, "alpha", comments="x"), bare=REFUSED, drao=REFUSED, stranger=HIDDEN
     ),
-    "gateways.delegate to everybody": Row(
-        lambda c, r: gateways.delegate(c, "alpha", general=True), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    "gateway_changes.edit a general one": Row(
+        lambda c, r: gateway_changes.edit(c, "general", comments="x"), OK, REFUSED, REFUSED, REFUSED, REFUSED
     ),
-    "gateways.hanging": Row(lambda c, r: gateways.hanging(c, "alpha"), stranger=HIDDEN),
-    "gateways.delete": Row(lambda c, r: gateways.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "gateway_changes.edit a department's": Row(
+        lambda c, r: gateway_changes.edit(c, "web", comments="x"), OK, OK, REFUSED, OK, HIDDEN
+    ),
+    "gateway_delegation.delegate": Row(
+        lambda c, r: gateway_delegation.delegate(c, "alpha", departments=["Alpha/Web"]), bare=REFUSED, stranger=HIDDEN
+    ),
+    "gateway_delegation.delegate to everybody": Row(
+        lambda c, r: gateway_delegation.delegate(c, "alpha", general=True), OK, REFUSED, REFUSED, REFUSED, HIDDEN
+    ),
+    "gateway_changes.hanging": Row(lambda c, r: gateway_changes.hanging(c, "alpha"), stranger=HIDDEN),
+    "gateway_changes.delete": Row(
+        lambda c, r: gateway_changes.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN
+    ),
     "endpoints.listing": Row(
         lambda c, r: names(endpoints.listing(c)), {"nginx"}, {"nginx"}, {"nginx"}, {"nginx"}, set()
     ),
@@ -248,6 +294,9 @@ TABLE: dict[str, Row] = {
     "administrators.token": owners(lambda c, r: administrators.token(c, "requester", timedelta(hours=1)), hidden=True),
     "administrators.token of one's own": Row(lambda c, r: administrators.token(c, c.actor.login, timedelta(hours=1))),
     "administrators.revoke_tokens": owners(lambda c, r: administrators.revoke_tokens(c, "requester"), hidden=True),
+    "preferences.columns": Row(lambda c, r: preferences.columns(c, "gateways")),
+    "preferences.choose_columns": Row(lambda c, r: preferences.choose_columns(c, "gateways", ["name"])),
+    "preferences.forget_columns": Row(lambda c, r: preferences.forget_columns(c, "gateways")),
     "profiles.listing": Row(lambda c, r: profiles.listing(c)),
     "profiles.show": Row(lambda c, r: profiles.show(c, "server")),
     "profiles.add": owners(lambda c, r: profiles.add(c, "new", "private")),

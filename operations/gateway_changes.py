@@ -1,0 +1,307 @@
+"""Orchestration gateways, changed: add with an enrollment token, edit, delete."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy
+from sqlalchemy import ColumnElement, func, true
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from model.errors import Conflict, InvalidInput
+from model.states import DelegationMode, Privilege
+from model.tables import (
+    Certificate,
+    CertificateRequest,
+    Endpoint,
+    EndpointBinding,
+    Gateway,
+    GatewaySync,
+    Installation,
+    Keystore,
+)
+from operations import gateway_delegation, gateways, lookup
+from operations.context import Context
+from operations.gateways import GatewayRow
+from operations.lookup import identity
+from operations.organizations import said
+
+TOKEN_PREFIX = "cgj_"  # noqa: S105  (what tokens begin with)
+TOKEN_LIFETIME = timedelta(hours=24)
+LONGEST_NAME, LONGEST_COMMENT = 128, 256
+_NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
+# Controls, halves of characters, separators of lines and paragraphs; and what turns the direction of text about.
+_UNWANTED = ("Cc", "Cs", "Zl", "Zp")
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SYNCING = ("comparing", "applying", "running", "waiting")
+
+
+@dataclass(frozen=True)
+class NewGateway:
+    """What a gateway is made of. `departments` are named as ``ORGANIZATION/NAME``.
+
+    `address` and `namespace` are where the gateway will find Temporal; they go into its token and are kept nowhere.
+    """
+
+    name: str
+    comments: str = ""
+    delegation_mode: DelegationMode = DelegationMode.GENERAL
+    organizations: Sequence[str] = ()
+    departments: Sequence[str] = ()
+    address: str = ""
+    namespace: str = "default"
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """An enrollment token, to be shown once: only a hash of its secret is kept."""
+
+    gateway_id: int
+    token: str = field(repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """What hangs on a gateway. `syncing`: its modules are being synchronized."""
+
+    open_requests: int
+    active_installations: int
+    endpoints: int
+    keystores: int = 0
+    syncing: bool = False
+
+    def __str__(self) -> str:
+        return said(
+            {
+                "open request": self.open_requests,
+                "active installation": self.active_installations,
+                "endpoint": self.endpoints,
+                "keystore": self.keystores,
+                "sync of modules": int(self.syncing),
+            }
+        )
+
+    @property
+    def heavy(self) -> bool:
+        """Whether deleting the gateway breaks work or service, so that it is done by force only."""
+        return bool(self.open_requests or self.active_installations or self.syncing)
+
+
+def add(context: Context, new: NewGateway) -> Enrollment:
+    """Make a gateway and its enrollment token. Raises `InvalidInput`, `NotFound`, `Conflict`, `NotPermitted`."""
+    with context.acting("gateway.added", "gateway") as session:
+        name, comments = checked_name(new.name), checked_comments(new.comments)
+        scopes = gateway_delegation.wanted(session, context, new.delegation_mode, new.organizations, new.departments)
+        for scope in scopes:
+            context.require(Privilege.MANAGE_GATEWAYS, scope, f"add the gateway {name}")
+            if new.delegation_mode == DelegationMode.CUSTOMIZED:
+                context.require(Privilege.MANAGE_DELEGATION, scope, f"delegate the gateway {name}")
+        _refuse_twin(session, name)
+        now = context.clock()
+        secret = secrets.token_urlsafe(32)
+        row = Gateway(
+            name=name,
+            name_key=name.casefold(),
+            delegation_mode=new.delegation_mode,
+            comments=comments,
+            created_at=now,
+            token_digest=hashlib.sha256(secret.encode()).hexdigest(),
+            token_expires_at=now + TOKEN_LIFETIME,
+        )
+        session.add(row)
+        _flush(session, name)
+        number = identity(row)
+        session.add(Keystore(gateway_id=number, name="default", type="pem", settings={}))
+        if new.delegation_mode == DelegationMode.CUSTOMIZED:
+            gateway_delegation.put(session, number, scopes)
+        told = f"Gateway {name} was added, {gateway_delegation.described(session, row)}."
+        gateways.tell(context, session, "gateway.added", row, told)
+    content = {"gateway_id": number, "name": name, "secret": secret, "namespace": new.namespace}
+    if new.address:
+        content["address"] = new.address
+    encoded = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
+    return Enrollment(number, TOKEN_PREFIX + encoded, now + TOKEN_LIFETIME)
+
+
+def edit(
+    context: Context,
+    which: str | int,
+    *,
+    new_name: str | None = None,
+    comments: str | None = None,
+    active: bool | None = None,
+    seen_revision: int | None = None,
+) -> GatewayRow:
+    """Change what is given. `seen_revision` is the one that the editor began with: if somebody else has changed the
+    gateway since, `Conflict` says who changed what. Raises `NotFound`, `InvalidInput`, `Conflict`, `NotPermitted`."""
+    with context.acting(gateways.EDITED, "gateway") as session:
+        row = lookup.gateway(session, context.actor, which)
+        before = row.name
+        gateways.require_custody(context, session, row, f"edit the gateway {before}")
+        gateways.refuse_late(session, row, seen_revision)
+        changes = []
+        if new_name is not None and (wanted := checked_name(new_name)) != row.name:
+            if wanted.casefold() != row.name_key:
+                _refuse_twin(session, wanted)
+            changes.append(f"name {wanted}")
+            row.name, row.name_key = wanted, wanted.casefold()
+        if comments is not None and (text := checked_comments(comments)) != row.comments:
+            changes.append(f"comments {text!r}")
+            row.comments = text
+        if active is not None and active != row.active:
+            changes.append("active" if active else "not active")
+            row.active = active
+        if changes:
+            row.revision += 1
+            session.add(row)
+            _flush(session, row.name)
+            told = f"Gateway {before} was edited: {', '.join(changes)}."
+            gateways.tell(context, session, gateways.EDITED, row, told)
+        return gateways.seen(context, session, row)
+
+
+def hanging(context: Context, which: str | int) -> Hanging:
+    """What hangs on a gateway, to be shown before it is deleted. Of the requests of others, nothing is counted unless
+    the actor may delete it. Raises `NotFound`."""
+    with context.database.read() as session:
+        row = lookup.gateway(session, context.actor, which)
+        scopes = gateways.custody(session, row)
+        whole = all(context.actor.may(Privilege.MANAGE_GATEWAYS, scope) for scope in scopes)
+        return _hanging(session, identity(row), None if whole else context)
+
+
+def delete(context: Context, which: str | int, *, force: bool = False, seen_name: str | None = None) -> Hanging:
+    """Delete a gateway. With open requests, active installations or a running sync only by `force`: `Conflict` says
+    what hangs on it. `seen_name` is the name that was asked for: if it was renamed meanwhile, nothing is deleted.
+
+    The row stays, inactive and out of every list, so that a number is never given twice; the name is free again. Raises
+    `NotFound`, `Conflict`, `NotPermitted`.
+    """
+    with context.acting("gateway.deleted", "gateway") as session:
+        row = lookup.gateway(session, context.actor, which)
+        gateways.require_custody(context, session, row, f"delete the gateway {row.name}")
+        number = identity(row)
+        if seen_name is not None and seen_name != row.name:
+            raise Conflict(f"Gateway {seen_name} is called {row.name} now, so it was not deleted: look at it again.")
+        hangs = _hanging(session, number)
+        if hangs.heavy and not force:
+            raise Conflict(f"On gateway {row.name} hangs: {hangs}; delete it by force, or close them first.")
+        told = f"Gateway {row.name} was deleted" + (f"; on it hung: {hangs}." if str(hangs) else ".")
+        gateways.tell(context, session, "gateway.deleted", row, told)
+        _bury(session, row)
+        return hangs
+
+
+def checked_name(name: str) -> str:
+    """A gateway's name in normal form; raises `InvalidInput`."""
+    name = unicodedata.normalize("NFC", name.strip())
+    if not (1 <= len(name) <= LONGEST_NAME and len(name.casefold()) <= LONGEST_NAME and _NAME.fullmatch(name)):
+        raise InvalidInput(
+            f"A gateway's name has 1 to {LONGEST_NAME} letters, digits, spaces, hyphens, dots or apostrophes."
+        )
+    return name
+
+
+def checked_comments(comments: str) -> str:
+    """A gateway's comments as they are kept; raises `InvalidInput`. They may have several lines."""
+    text = comments.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if len(text) > LONGEST_COMMENT:
+        raise InvalidInput(f"A gateway's comments have at most {LONGEST_COMMENT} characters, not {len(text)}.")
+    for one in text:
+        if one != "\n" and (unicodedata.category(one) in _UNWANTED or one in _TURNING):
+            raise InvalidInput(f"A gateway's comments have no control characters, such as U+{ord(one):04X}: type text.")
+    return text
+
+
+def _flush(session: Session, name: str) -> None:
+    """Write; another administrator may have taken the name at this very moment."""
+    try:
+        session.flush()
+    except IntegrityError:
+        raise _taken(name) from None
+
+
+def _refuse_twin(session: Session, name: str) -> None:
+    if session.exec(select(Gateway.id).where(Gateway.name_key == name.casefold())).first() is not None:
+        raise _taken(name)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"There is a gateway {name!r} already (names count the same in any case).")
+
+
+def _bury(session: Session, gateway: Gateway) -> None:
+    """Take a gateway out of everything, but for what old requests tell of."""
+    number = identity(gateway)
+    gateway_delegation.put(session, number, [])
+    told_of = select(func.count()).select_from(CertificateRequest).where(CertificateRequest.gateway_id == number)
+    installed = (
+        select(func.count())
+        .select_from(Installation)
+        .join(Endpoint, col(Endpoint.id) == col(Installation.endpoint_id))
+        .where(Endpoint.gateway_id == number)
+    )
+    if not session.exec(told_of).one() and not session.exec(installed).one():
+        endpoints = select(Endpoint.id).where(Endpoint.gateway_id == number)
+        session.execute(sqlalchemy.delete(EndpointBinding).where(col(EndpointBinding.endpoint_id).in_(endpoints)))
+        session.execute(sqlalchemy.delete(Endpoint).where(col(Endpoint.gateway_id) == number))
+        session.execute(sqlalchemy.delete(Keystore).where(col(Keystore.gateway_id) == number))
+    gateway.active, gateway.name_key, gateway.delegation_mode = (
+        False,
+        f"{lookup.GONE}{number}",
+        DelegationMode.CUSTOMIZED,
+    )
+    gateway.token_digest = gateway.token_expires_at = None
+    gateway.revision += 1
+    session.add(gateway)
+
+
+def _hanging(session: Session, number: int, seen_by: Context | None = None) -> Hanging:
+    """What hangs on a gateway: everything, or what somebody may see of it."""
+    sight: tuple[ColumnElement[bool], ColumnElement[bool]] = (true(), true())
+    if seen_by is not None:
+        sight = (
+            lookup.seen_by(seen_by.actor, CertificateRequest.organization_id, CertificateRequest.department_id),
+            lookup.seen_by(seen_by.actor, Certificate.organization_id, Certificate.department_id),
+        )
+    requests = (
+        select(func.count())
+        .select_from(CertificateRequest)
+        .where(CertificateRequest.gateway_id == number, ~col(CertificateRequest.closed), sight[0])
+    )
+    installations = (
+        select(func.count(func.distinct(col(Installation.id))))
+        .select_from(Installation)
+        .join(Certificate, col(Certificate.id) == col(Installation.certificate_id))
+        .join(Endpoint, col(Endpoint.id) == col(Installation.endpoint_id))
+        .where(Endpoint.gateway_id == number, col(Certificate.active), sight[1])
+    )
+    endpoints = select(func.count()).select_from(Endpoint).where(Endpoint.gateway_id == number)
+    # Every gateway has a keystore from its beginning: one is told of when something is known to be in it.
+    keystores = (
+        select(func.count())
+        .select_from(Keystore)
+        .where(Keystore.gateway_id == number, (col(Keystore.name) != "default") | col(Keystore.checked_at).is_not(None))
+    )
+    syncs = (
+        select(func.count())
+        .select_from(GatewaySync)
+        .where(GatewaySync.gateway_id == number, col(GatewaySync.state).in_(_SYNCING))
+    )
+    return Hanging(
+        session.exec(requests).one(),
+        session.exec(installations).one(),
+        session.exec(endpoints).one(),
+        session.exec(keystores).one(),
+        bool(session.exec(syncs).one()),
+    )
