@@ -40,6 +40,9 @@ class Database:
                 self._url = self._url.set(drivername="postgresql+psycopg")
             self._engine = create_engine(self._url, pool_pre_ping=True, pool_size=10, max_overflow=20)
         self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._still = (
+            self._engine if self.is_sqlite else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
 
     @property
     def engine(self) -> Engine:
@@ -54,6 +57,12 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A session that only reads. Objects stay usable after it."""
         with self._session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session that reads everything as of one moment, however long it reads. On SQLite every one is such."""
+        with self._session(self._still) as session:
             yield session
 
     @contextmanager

@@ -91,7 +91,7 @@ def verify(context: Context) -> Check:
     if not context.actor.owns_everything:
         with context.acting("audit.verify", "audit"):
             context.require_owner("verify the audit trail")
-    with context.database.read() as session:
+    with context.database.snapshot() as session:
         return audit.verify(session)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,11 +13,21 @@ from model.database import Database
 from tests.support.world import World, world
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database of today's schema."""
-    made = Database(f"sqlite:///{tmp_path}/certgate.db")
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database file of today's schema, to copy: making one takes a while."""
+    path = tmp_path_factory.mktemp("empty") / "certgate.db"
+    made = Database(f"sqlite:///{path}")
     made.upgrade()
+    made.close()
+    return path
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of today's schema."""
+    shutil.copyfile(empty_database, tmp_path / "certgate.db")
+    made = Database(f"sqlite:///{tmp_path}/certgate.db")
     yield made
     made.close()
 

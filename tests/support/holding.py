@@ -231,5 +231,5 @@ def assert_nothing_left(world: World, *servers: DisposableNginx) -> None:
     assert list((gateway / "keys").glob(".unfinished-*")) == []
     for server in servers:
         assert hidden_files(server.folder) == []
-    with world.database.read() as session:
+    with world.database.snapshot() as session:
         assert audit.verify(session).finding is None

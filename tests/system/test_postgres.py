@@ -23,6 +23,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
+from bench import trail
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import audit
@@ -95,27 +96,51 @@ def test_two_processes_that_upgrade_at_once_both_succeed(server: Postgres) -> No
 
 def test_the_audit_of_several_processes_is_gapless(server: Postgres, database: Database) -> None:
     run_at_once([_APPENDS] * 4, server.url(database.engine.url.database or ""), "25")
-    with database.read() as session:
+    with database.snapshot() as session:
         check = audit.verify(session, batch=7)
     assert (check.entries, check.finding) == (100, None)
 
 
-@pytest.mark.parametrize(
-    ("statement", "name"),
-    [
-        ("UPDATE audit_entry SET actor = 'bob'", "change"),
-        ("DELETE FROM audit_entry WHERE sequence = 1", "deletion"),
-        ("TRUNCATE audit_entry", "truncation"),
-    ],
-    ids=["update", "delete", "truncate"],
-)
-def test_the_database_refuses(database: Database, statement: str, name: str) -> None:
-    with database.write() as session:
-        audit.append(session, audit.Act("alice", AccessMethod.API, "test.done", "test", name), NOW)
-    with pytest.raises(DatabaseError, match="never changed"), database.engine.begin() as connection:
-        connection.execute(text(statement))
-    with database.read() as session:
-        assert (audit.verify(session).entries, audit.verify(session).finding) == (1, None)
+def test_the_database_refuses_to_change_the_trail(database: Database) -> None:
+    for name in ("first", "second"):
+        with database.write() as session:
+            act = audit.Act("alice", AccessMethod.API, "test.done", "test", name, once=name)
+            audit.append(session, act, NOW)
+    rest = ", ".join([*audit.FIELDS[1:-1], "previous_hash", "hash"])
+    insert = f"INSERT INTO audit_entry (sequence, {rest}) SELECT"
+    before, after = (
+        f"{insert} sequence, {rest} FROM audit_entry WHERE sequence = 1",
+        f"{insert} 3, {rest} FROM audit_entry WHERE sequence = 2",
+    )
+    for statement in (
+        "UPDATE audit_entry SET actor = 'bob'",
+        "UPDATE audit_entry SET actor = 'bob' WHERE sequence = 9",
+        "DELETE FROM audit_entry WHERE sequence = 1",
+        "TRUNCATE audit_entry",
+        "TRUNCATE audit_entry, audit_head CASCADE",
+        before,
+        f"{before} ON CONFLICT (sequence) DO UPDATE SET actor = 'bob'",
+        f"{before} ON CONFLICT DO NOTHING",
+        after,
+        after.replace("SELECT 3", "SELECT -1"),
+        "MERGE INTO audit_entry USING audit_head ON audit_head.sequence = audit_entry.sequence "
+        "WHEN MATCHED THEN UPDATE SET actor = 'bob'",
+        "SET session_replication_role = replica; DELETE FROM audit_entry",
+        "UPDATE audit_head SET sequence = 1",
+        "UPDATE audit_head SET sequence = 3",
+        "UPDATE audit_head SET hash = 'x'",
+        "UPDATE audit_head SET id = 2",
+        "DELETE FROM audit_head",
+        "TRUNCATE audit_head",
+        "INSERT INTO audit_head VALUES (2, 0, 'x')",
+        "INSERT INTO audit_head VALUES (1, 0, 'x') ON CONFLICT (id) DO UPDATE SET sequence = 0",
+    ):
+        said = "audit entries are (never changed|added one)|the head of the audit trail only goes"
+        with pytest.raises(DatabaseError, match=said), database.engine.begin() as connection:
+            connection.execute(text(statement))
+        with database.snapshot() as session:
+            check = audit.verify(session)
+        assert (check.entries, check.finding) == (2, None), statement
 
 
 def test_what_was_changed_in_spite_of_that_is_found(database: Database) -> None:
@@ -125,10 +150,28 @@ def test_what_was_changed_in_spite_of_that_is_found(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
         connection.execute(text("DELETE FROM audit_entry WHERE sequence = 5"))
-    with database.read() as session:
+    with database.snapshot() as session:
         finding = audit.verify(session).finding
     assert finding is not None
     assert finding.sequence == 5
+
+
+def test_a_check_is_of_one_moment(database: Database) -> None:
+    """New entries of others, while it reads, are no finding."""
+    trail.fill(database, 50)
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, of: int) -> None:
+        told.append((done, of))
+        with database.write() as session:
+            audit.append(session, audit.Act("alice", AccessMethod.API, "test.done", "test", "meanwhile"), NOW)
+
+    with database.snapshot() as session:
+        found = audit.verify(session, batch=20, progress=progress)
+    assert (found.entries, found.finding) == (50, None)
+    assert told == [(20, 50), (40, 50), (50, 50)]
+    with database.snapshot() as session:
+        assert (audit.verify(session).entries, audit.verify(session).finding) == (53, None)
 
 
 def test_times_come_back_as_they_went(database: Database) -> None:

@@ -80,7 +80,7 @@ async def test_a_plain_request_ends_with_its_certificate_served(
     key = key_file(shared_world, number)
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.parent.stat().st_mode & 0o777 == 0o700
-    with shared_world.database.read() as session:
+    with shared_world.database.snapshot() as session:
         assert audit.verify(session).finding is None
 
 
