@@ -176,8 +176,9 @@ class Gateway(SQLModel, table=True):
     """An orchestration gateway. Whether it is connected is asked of the engine, never stored as truth.
 
     `revision` grows with each edit, so that a second editor is told of the first. `channel` is the number of the
-    channel that is alive (`GatewayChannel`). `told_status` is the connection status that the audit told last,
-    `modules` the connectors that the gateway said it has (kind, name, title, version), `modules_revision` what was
+    channel that is alive (`GatewayChannel`). `told_status` is the connection status that the audit told last, and
+    `status_since` since when it is so; `clock_offset` by how many seconds the clock of its host was seen to be fast.
+    `modules` are the connectors that the gateway said it has (kind, name, title, version), `modules_revision` what was
     agreed last by a sync of modules.
     """
 
@@ -197,6 +198,8 @@ class Gateway(SQLModel, table=True):
     joined_at: datetime | None = _time(null=True)
     last_activity: datetime | None = _time(null=True)
     told_status: ConnectionStatus | None = Field(default=None, sa_type=Words(ConnectionStatus), nullable=True)
+    status_since: datetime | None = _time(null=True)
+    clock_offset: float | None = None
     channel: int = 1
     token_digest: str | None = Field(default=None, max_length=64)
     token_expires_at: datetime | None = _time(null=True)
@@ -471,6 +474,30 @@ class Notification(SQLModel, table=True):
     created_at: datetime = _time(index=True)
     delivered_at: datetime | None = _time(null=True)
     attempts: int = 0
+    last_error: str | None = _text()
+
+
+class NotificationSeen(SQLModel, table=True):
+    """An administrator has seen a notification."""
+
+    __tablename__ = "notification_seen"
+    administrator_id: int = Field(primary_key=True, foreign_key="administrator.id")
+    notification_id: int = Field(primary_key=True, foreign_key="notification.id", index=True)
+
+
+class NotificationDelivery(SQLModel, table=True):
+    """A notification on its way to one receiver: `way` is ``webhook`` or ``email``, `address` the e-mail address (empty
+    for the webhook). Tried again at `due_at`, until it is delivered or given up; then that is None."""
+
+    __tablename__ = "notification_delivery"
+    __table_args__ = (UniqueConstraint("notification_id", "way", "address"),)
+    id: int | None = Field(default=None, primary_key=True)
+    notification_id: int = Field(foreign_key="notification.id")
+    way: str = Field(max_length=16)
+    address: str = Field(default="", max_length=320)
+    due_at: datetime | None = _time(null=True, index=True)
+    attempts: int = 0
+    delivered_at: datetime | None = _time(null=True)
     last_error: str | None = _text()
 
 

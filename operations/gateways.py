@@ -17,15 +17,13 @@ from sqlmodel import Session, col, select
 
 from model import access
 from model.errors import Conflict, NotFound
-from model.naming import gateway_queue
 from model.rules.permissions import Scope
 from model.states import ConnectionStatus, DelegationMode, Outcome, Privilege
 from model.tables import AuditEntry, Delegation, Department, Gateway, Organization
-from operations import gateway_queries, lookup
+from operations import gateway_queries, lookup, presence
 from operations.context import Context
 from operations.gateway_queries import ALL, UNKNOWN, Filter, Order, Statuses
 from operations.lookup import identity
-from operations.presence import connection_status, heartbeats
 
 By = Literal["delegation_mode", "status", "organization", "version", "os"]
 Act = Literal["edit", "delete", "delegate", "sync", "restore", "keystores", "audit"]
@@ -180,20 +178,7 @@ def seen(context: Context, session: Session, gateway: Gateway, statuses: Statuse
 
 async def statuses(context: Context) -> dict[int, ConnectionStatus]:
     """Which gateways are connected, asked of the engine in one query. Raises `Unavailable`."""
-    return statuses_of(context, await heartbeats(context))
-
-
-def statuses_of(context: Context, seen: Mapping[str, datetime]) -> dict[int, ConnectionStatus]:
-    """What the youngest heartbeats, by task queue, say of the gateways that the actor may see."""
-    now = context.clock()
-    with context.database.read() as session:
-        statement = select(Gateway.id, Gateway.channel, Gateway.joined_at)
-        rows = session.exec(statement.where(*gateway_queries.conditions(context.actor, ALL, None))).all()
-    return {
-        number: connection_status(seen.get(gateway_queue(number, channel)), joined_at, now)
-        for number, channel, joined_at in rows
-        if number is not None
-    }
+    return await presence.statuses(context)
 
 
 def allowed(context: Context, numbers: Iterable[int]) -> dict[int, frozenset[Act]]:

@@ -1,44 +1,146 @@
-"""Who is connected: asked of the engine, by the age of the workers' heartbeats."""
+"""Who is connected: asked of the engine, by the age of the workers' heartbeats.
+
+A heartbeat carries the time of the gateway's own clock, which may be wrong. The manager's watch measures by how much,
+from when heartbeats arrive (`operations/watch.py`), and keeps it as `Gateway.clock_offset`; with it one look is enough
+for anybody. Ages are taken against one clock that all who look share: the database's on PostgreSQL, this machine's on
+SQLite.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.workflowservice.v1 import ListWorkersRequest
+from temporalio.client import Client
 from temporalio.service import RPCError
 
 from model.errors import Unavailable
+from model.naming import gateway_queue
 from model.states import ConnectionStatus
+from model.tables import Gateway
+from operations import lookup
 from operations.context import Context
 
 # Workers beat every five seconds; three beats without one are a lost connection.
 CONNECTED_WITHIN = timedelta(seconds=15)
+# Many open pages ask the engine together, not each for itself.
+_SHARED_SECONDS = 2.0
+_PATIENCE = timedelta(seconds=8)
+# Killed workers stay listed for minutes: 1,000 gateways that are restarted again and again have some thousand rows.
+_PAGE_SIZE = 100_000
+_QUERY = 'TaskQueue STARTS_WITH "gateway-"'
 
 
-def connection_status(seen: datetime | None, joined_at: datetime | None, now: datetime) -> ConnectionStatus:
-    """What the age of a gateway's youngest heartbeat means."""
-    if seen is not None and now - seen < CONNECTED_WITHIN:
+@dataclass(frozen=True)
+class Beat:
+    """The last heartbeat of one worker, `at` by its own host's clock."""
+
+    worker: str
+    at: datetime
+
+
+Beats = dict[str, list[Beat]]
+"""By task queue, of the workers that do not say that they are going away."""
+
+
+@dataclass
+class _Shared:
+    """What the engine said to one client, and the lock behind which others wait for the same answer."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asked: float = float("-inf")
+    beats: Beats = field(default_factory=dict)
+
+
+_shared: WeakKeyDictionary[Client, _Shared] = WeakKeyDictionary()
+
+
+def alive(beat: Beat, offset: float | None, now: datetime) -> bool:
+    """Whether a worker lives, by its last heartbeat; `offset` is by how many seconds its host's clock is fast."""
+    return abs(now - beat.at + timedelta(seconds=offset or 0.0)) < CONNECTED_WITHIN
+
+
+def connection_status(
+    beats: Iterable[Beat], joined_at: datetime | None, offset: float | None, now: datetime
+) -> ConnectionStatus:
+    """What the heartbeats on a gateway's queue mean."""
+    known = list(beats)
+    if any(alive(beat, offset, now) for beat in known):
         return ConnectionStatus.CONNECTED
-    return ConnectionStatus.PENDING if seen is None and joined_at is None else ConnectionStatus.DISCONNECTED
+    return ConnectionStatus.PENDING if joined_at is None and not known else ConnectionStatus.DISCONNECTED
 
 
-async def heartbeats(context: Context) -> dict[str, datetime]:
-    """The youngest heartbeat on each task queue that the engine knows of. Raises `Unavailable`."""
-    client = await context.temporal()
-    youngest: dict[str, datetime] = {}
+async def statuses(context: Context) -> dict[int, ConnectionStatus]:
+    """Which of the gateways that the actor may see are connected, in one query to the engine, which all who ask within
+    two seconds share. Raises `Unavailable`."""
+    return statuses_of(context, await _shared_beats(await context.temporal()))
+
+
+def statuses_of(context: Context, heard: Beats) -> dict[int, ConnectionStatus]:
+    """What heartbeats say of the gateways that the actor may see."""
+    with context.database.read() as session:
+        statement = select(Gateway.id, Gateway.channel, Gateway.joined_at, Gateway.clock_offset).where(
+            lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE)
+        )
+        rows = session.exec(statement).all()
+        now = reference_time(session, context.clock)
+    return {
+        number: connection_status(heard.get(gateway_queue(number, channel), ()), joined_at, offset, now)
+        for number, channel, joined_at, offset in rows
+        if number is not None
+    }
+
+
+def reference_time(session: Session, clock: Callable[[], datetime]) -> datetime:
+    """The time that ages of heartbeats are taken against: the same for everybody who looks at one database."""
+    connection = session.connection()
+    if connection.dialect.name != "postgresql":
+        return clock()
+    told = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert isinstance(told, datetime)
+    return told.astimezone(UTC)
+
+
+async def beats(client: Client) -> Beats:
+    """What the engine knows now of the gateways' workers. Raises `Unavailable`."""
+    found: Beats = {}
     token = b""
     try:
         while True:
-            answer = await client.workflow_service.list_workers(
-                ListWorkersRequest(namespace=client.namespace, page_size=1000, next_page_token=token)
+            request = ListWorkersRequest(
+                namespace=client.namespace, page_size=_PAGE_SIZE, query=_QUERY, next_page_token=token
             )
+            answer = await client.workflow_service.list_workers(request, timeout=_PATIENCE)
+            if answer.workers and not answer.workers_info:
+                raise Unavailable("This Temporal server does not tell the heartbeats of workers: use release 1.32.")
             for info in answer.workers_info:
                 beat = info.worker_heartbeat
-                at = beat.heartbeat_time.ToDatetime(tzinfo=UTC)
-                if at > youngest.get(beat.task_queue, datetime.min.replace(tzinfo=UTC)):
-                    youngest[beat.task_queue] = at
+                # A worker that is told to stop says so at once and beats on until it has drained: it takes no work.
+                if beat.status not in (
+                    WorkerStatus.WORKER_STATUS_SHUTTING_DOWN,
+                    WorkerStatus.WORKER_STATUS_SHUTDOWN,
+                ):
+                    at = beat.heartbeat_time.ToDatetime(tzinfo=UTC)
+                    found.setdefault(beat.task_queue, []).append(Beat(beat.worker_instance_key, at))
             token = answer.next_page_token
             if not token:
-                return youngest
+                return found
     except RPCError as error:
         raise Unavailable(f"Temporal does not say which gateways are connected ({error.message}).") from error
+
+
+async def _shared_beats(client: Client) -> Beats:
+    shared = _shared.setdefault(client, _Shared())
+    async with shared.lock:
+        if time.monotonic() - shared.asked >= _SHARED_SECONDS:
+            shared.beats = await beats(client)
+            shared.asked = time.monotonic()
+        return shared.beats

@@ -29,6 +29,7 @@ from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
 from operations.reconcile import keep_started
+from operations.watch import keep_watch
 from worker import connection, processes, readiness
 from worker.gateway_home import GatewayHome
 from worker.settings import Settings
@@ -142,13 +143,16 @@ async def run_manager(settings: Settings) -> None:
 
             async def work(client: Client) -> None:
                 await connection.register_search_attributes(client)
-                keeper = asyncio.create_task(keep_started(database, client))
+                keepers = [
+                    asyncio.create_task(keep_started(database, client)),
+                    asyncio.create_task(keep_watch(database, client)),
+                ]
                 try:
                     await _drained(manager_worker(client, activities, executor), settings.home, "manager")
                 finally:
-                    keeper.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await keeper
+                    for keeper in keepers:
+                        keeper.cancel()
+                    await asyncio.gather(*keepers, return_exceptions=True)
 
             await _supervised(settings, "manager", work)
     finally:

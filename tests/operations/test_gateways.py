@@ -1,4 +1,4 @@
-"""Gateways: names, tokens, delegation, deletion, and what a heartbeat means."""
+"""Gateways: names, tokens, delegation, deletion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import func
 from sqlmodel import select
 
 from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
-from model.states import ConnectionStatus, DelegationMode
+from model.states import DelegationMode
 from model.tables import CertificateRequest, Gateway, Keystore
-from operations import gateway_changes, gateway_delegation, gateways, joining, presence
+from operations import gateway_changes, gateway_delegation, gateways, joining
 from operations.gateway_changes import NewGateway
 from tests.operations.conftest import NOW, Records
 
@@ -142,16 +142,3 @@ def test_edit_changes_what_is_given(records: Records) -> None:
     assert (row.name, row.comments, row.active) == ("BETA", "x", False)
     with pytest.raises(Conflict):
         gateway_changes.edit(context, "beta", new_name="Alpha")
-
-
-def test_what_a_heartbeat_means() -> None:
-    def status(age: float | None, joined: bool) -> ConnectionStatus:
-        seen = None if age is None else NOW - timedelta(seconds=age)
-        return presence.connection_status(seen, NOW if joined else None, NOW)
-
-    assert status(14.9, True) == ConnectionStatus.CONNECTED
-    assert status(15, True) == ConnectionStatus.DISCONNECTED
-    assert status(14.9, False) == ConnectionStatus.CONNECTED
-    assert status(60, False) == ConnectionStatus.DISCONNECTED
-    assert status(None, True) == ConnectionStatus.DISCONNECTED
-    assert status(None, False) == ConnectionStatus.PENDING

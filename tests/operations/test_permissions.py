@@ -33,6 +33,7 @@ from operations import (
     organizations,
     policies,
     preferences,
+    presence,
     profiles,
     requests,
     roles,
@@ -47,7 +48,6 @@ ROLES = ("mrao", "rao", "bare", "drao", "stranger")
 OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
 # Operations on a context that others call inside theirs, after they have authorized.
 HELPERS = {
-    "presence.heartbeats",
     "gateways.require_custody",
     "gateways.seen",
     "gateways.tell",
@@ -148,8 +148,9 @@ TABLE: dict[str, Row] = {
     "gateways.find": Row(lambda c, r: gateways.find(c, "ALPHA"), stranger=HIDDEN),
     "gateways.find by id": Row(lambda c, r: gateways.find(c, "2"), stranger=HIDDEN),
     "gateways.statuses": Row(lambda c, r: gateways.statuses(c)),
-    "gateways.statuses_of": Row(
-        lambda c, r: set(gateways.statuses_of(c, {})), {1, 2, 3, 4}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}, {1, 4}
+    "presence.statuses": Row(lambda c, r: presence.statuses(c)),
+    "presence.statuses_of": Row(
+        lambda c, r: set(presence.statuses_of(c, {})), {1, 2, 3, 4}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}, {1, 4}
     ),
     "gateways.allowed": Row(
         lambda c, r: {number for number, acts in gateways.allowed(c, [1, 2, 3, 4]).items() if "edit" in acts},
