@@ -18,9 +18,9 @@ up: ## everything on this machine, until Ctrl-C (ARGS=--headless)
 	@tools/setup.sh demo
 	@exec $(BIN)/certgate up $(ARGS)
 
-test: ## all tests, with the real servers (ARGS=tests/worker, -k NAME)
+test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k NAME, -n 0)
 	@tools/setup.sh test
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses=logical --dist=loadfile $(ARGS)
 
 lint: ## ruff, mypy --strict, import-linter
 	@tools/setup.sh test

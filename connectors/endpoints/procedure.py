@@ -271,6 +271,8 @@ class _Install:
             in_a_row = 0 if bad else in_a_row + 1
             if in_a_row >= rounds:
                 return served
+            if any(one.verification is Verification.CONNECTION_FAILED for one in bad) and not await self._runs():
+                raise Permanent(f"{self._endpoint.title} ended during the reload: {bad[0].message}")
             if bad and loop.time() >= deadline:
                 seconds = self._verify_timeout.total_seconds()
                 raise Permanent(f"The expected certificate was not served within {seconds:g} s: {bad[0].message}")
@@ -322,6 +324,10 @@ class _Install:
         await endpoint.discard(entry.snapshot)
         self._journal.forget(endpoint.identity)
         return [one.fingerprint for one in served]
+
+    async def _runs(self) -> bool:
+        """Whether the product still runs. One that was not running before, or that can't tell, is waited for."""
+        return not self._activated or await self._endpoint.running()
 
     async def _prove_restored(self, entry: Entry) -> list[Served]:
         """Handshake until each probe shows what it showed before, or what was in place before: a product may have

@@ -145,8 +145,8 @@ class LocalHost:
 
     async def run(self, command: Sequence[str], *, timeout: timedelta) -> CommandResult:
         """Run a command to its end in a process group of its own, which is killed on timeout and on cancellation."""
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -155,6 +155,14 @@ class LocalHost:
                 cwd="/",
                 start_new_session=True,
             )
+        )
+        try:
+            # A start that is canceled half-way would end the command and leave its children running.
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(OSError):
+                await _end(await starting)
+            raise
         except OSError as error:
             raise Permanent(f"Can't run {command[0]} on this host: {error.strerror}.") from error
         try:
@@ -168,11 +176,15 @@ class LocalHost:
             ) from None
         finally:
             if process.returncode is None:
-                # The whole group: a command started through sudo has children of its own.
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await _end(process)
         return CommandResult(status=status, output=output, errors=errors)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a command with its whole group: one started through sudo has children of its own."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _bounded(stream: asyncio.StreamReader | None) -> str:
