@@ -16,6 +16,7 @@ from pathlib import Path
 
 from connectors.errors import Permanent
 
+LARGEST_FILE = 64 * 1024 * 1024
 LOCK_NAME = ".lock"
 _UNFINISHED = ".unfinished-"
 
@@ -23,12 +24,16 @@ _UNFINISHED = ".unfinished-"
 class PrivateFolder:
     """The folder `path` (mode 0700, files 0600); `what` is what messages call it, such as ``keystore``.
 
+    In a `visible` one others may see the names of files, such as in a product's folder of certificates: the files have
+    mode 0600 all the same, and nobody else may write to the folder.
+
     Every method blocks (locks, fsync): call from a thread. Raises `Permanent` with the path where the system refuses.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, *, visible: bool = False) -> None:
         self.path = path
         self._what = what
+        self._forbidden, self._wanted = (0o022, "go-w") if visible else (0o077, "700")
 
     def prepare(self) -> None:
         """Make the folder if it is not there; refuse one that others may enter: its keys may be copied already."""
@@ -40,9 +45,10 @@ class PrivateFolder:
             raise self._refused("made", self.path, error) from None
         if not stat.S_ISDIR(found.st_mode):
             raise Permanent(f"The {self._what} {self.path} is not a folder.")
-        if found.st_mode & 0o077:
+        if found.st_mode & self._forbidden:
             mode = stat.S_IMODE(found.st_mode)
-            raise Permanent(f"The {self._what} {self.path} is open to others (mode {mode:04o}); run chmod 700 on it.")
+            told = f"is open to others (mode {mode:04o}); run chmod {self._wanted} on it"
+            raise Permanent(f"The {self._what} {self.path} {told}.")
         if found.st_uid != os.geteuid():
             raise Permanent(f"The {self._what} {self.path} belongs to user {found.st_uid} and not to us.")
 
@@ -81,19 +87,28 @@ class PrivateFolder:
         except OSError as error:
             raise self._refused("written", path, error) from None
 
-    def read(self, name: str) -> bytes | None:
-        """The content of `name`, or None; a file that others may read is refused like an open folder."""
+    def read(self, name: str, largest: int = LARGEST_FILE) -> bytes | None:
+        """The content of `name`, or None; a file that others may read is refused like an open folder, and so is one
+        of more than `largest` bytes."""
         path = self.path / name
         try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            # Non-blocking, so that a FIFO that somebody put there can't stop us.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                found = os.fstat(descriptor)
+                mode = stat.S_IMODE(found.st_mode)
+                if not stat.S_ISREG(found.st_mode):
+                    raise Permanent(f"The {self._what} file {path} is not a regular file.")
                 if mode & 0o077:
                     raise Permanent(f"The file {path} is open to others (mode {mode:04o}); run chmod 600 on it.")
-                return file.read()
+                content = file.read(largest + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._refused("read", path, error) from None
+        if len(content) > largest:
+            raise Permanent(f"The {self._what} file {path} is larger than {largest} bytes and was not read.")
+        return content
 
     def names(self, suffix: str) -> list[str]:
         """The names of all finished files that end with `suffix`, sorted."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from model.keys import KeyAlgorithm
@@ -27,15 +28,35 @@ class SigningRequest:
     organization: str | None = None
 
 
+class EntryKind(StrEnum):
+    """What an entry is: a key with or without its certificate, somebody else's certificate, or what certgate does not
+    use and leaves as it is."""
+
+    KEY_PAIR = "key pair"
+    TRUSTED_CERTIFICATE = "trusted certificate"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Entry:
-    """What a keystore holds under an alias; never the key itself."""
+    """What a keystore holds under an alias; never the key itself.
+
+    `algorithm` is None for a key that certgate would not make; `public_key_sha256` is empty where nothing is known of
+    the key. What is said of the certificate is None, and `names` empty, where there is none yet. `problem` is one
+    sentence about an entry that could not be read while the rest of the keystore could.
+    """
 
     alias: str
     algorithm: KeyAlgorithm | None
     public_key_sha256: str
     certificate_sha256: str | None
     not_after: datetime | None
+    kind: EntryKind = EntryKind.KEY_PAIR
+    subject: str | None = None
+    names: Sequence[str] = ()
+    issuer: str | None = None
+    serial_number: str | None = None
+    problem: str | None = None
 
 
 @runtime_checkable

@@ -8,29 +8,24 @@ without one the folder's and the files' modes are all that protects them.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509 as crypto
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.errors import Permanent
 from connectors.folders import PrivateFolder
-from connectors.keystores.contract import Entry, SigningRequest
+from connectors.keystores import keys
+from connectors.keystores.contract import Entry, EntryKind, SigningRequest
+from connectors.keystores.keys import PrivateKey
 from connectors.registry import ConnectorType, Surroundings
 from connectors.secrets import Reference
 from model import x509
 from model.errors import InvalidInput
 from model.keys import KeyAlgorithm
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-MAX_COMMON_NAME = 64  # RFC 5280 appendix A.1, ub-common-name
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
 
 class Settings(BaseModel):
@@ -74,19 +69,15 @@ class PemKeystore:
         return await asyncio.to_thread(self._private_key, alias)
 
     def _sign_request(self, request: SigningRequest) -> str:
-        alias = _checked(request.alias)
+        alias = keys.checked_alias(request.alias)
         self._folder.prepare()
         key = self._load(alias) or self._make(alias, request.algorithm)
-        found = x509.key_algorithm(key.public_key())
-        if found is not request.algorithm:
-            raise Permanent(
-                f"The keystore has a key of another algorithm under {alias}: {found}, not {request.algorithm}."
-            )
-        return _signing_request(key, request)
+        keys.require_algorithm(alias, key, request.algorithm)
+        return keys.signing_request(key, request)
 
     def _make(self, alias: str, algorithm: KeyAlgorithm) -> PrivateKey:
         # Outside the lock: nobody shall wait for somebody else's RSA key. A key that comes second is thrown away.
-        key = _generate(algorithm)
+        key = keys.generate(algorithm)
         content = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, self._encryption(self._passphrase())
         )
@@ -118,21 +109,15 @@ class PemKeystore:
 
     def _existing(self, alias: str) -> PrivateKey:
         self._folder.prepare()
-        key = self._load(_checked(alias))
+        key = self._load(keys.checked_alias(alias))
         if key is None:
             raise Permanent(f"The keystore {self._folder.path} has no key under {alias}.")
         return key
 
     def _store_certificate(self, alias: str, certificate_pem: str, chain_pem: Sequence[str]) -> None:
         key = self._existing(alias)
-        try:
-            leaf = x509.load_certificate(certificate_pem)
-            chain = [one for pem in chain_pem for one in x509.load_certificates(pem)]
-        except InvalidInput as error:
-            raise Permanent(error.message) from None
-        if x509.public_key_sha256(leaf) != x509.public_key_sha256(key.public_key()):
-            raise Permanent(f"The certificate does not match the key under {alias}; nothing was stored.")
-        content = "".join(x509.to_pem(one) for one in [leaf, *chain]).encode("ascii")
+        certificates = keys.certificates_for(alias, key, certificate_pem, chain_pem)
+        content = "".join(x509.to_pem(one) for one in certificates).encode("ascii")
         with self._folder.lock():
             if self._folder.read(f"{alias}.pem") != content:
                 self._folder.write(f"{alias}.pem", content)
@@ -142,19 +127,10 @@ class PemKeystore:
         found = []
         for name in self._folder.names(".key"):
             alias = name.removesuffix(".key")
-            key = self._load(alias) if _ALIAS.fullmatch(alias) else None
+            key = self._load(alias) if keys.ALIAS.fullmatch(alias) else None
             if key is None:  # not ours, or removed in the meantime
                 continue
-            leaf = self._leaf(alias)
-            found.append(
-                Entry(
-                    alias=alias,
-                    algorithm=x509.key_algorithm(key.public_key()),
-                    public_key_sha256=x509.public_key_sha256(key.public_key()),
-                    certificate_sha256=x509.fingerprint(leaf) if leaf else None,
-                    not_after=leaf.not_valid_after_utc if leaf else None,
-                )
-            )
+            found.append(keys.described(EntryKind.KEY_PAIR, alias, key=key, certificate=self._leaf(alias)))
         return found
 
     def _leaf(self, alias: str) -> crypto.Certificate | None:
@@ -167,7 +143,7 @@ class PemKeystore:
             raise Permanent(f"The certificate file {self._folder.path / alias}.pem is damaged.") from None
 
     def _remove(self, alias: str) -> None:
-        _checked(alias)
+        keys.checked_alias(alias)
         self._folder.prepare()
         with self._folder.lock():
             # The key last: killed in between, the alias is still seen and can be removed again.
@@ -175,9 +151,7 @@ class PemKeystore:
             self._folder.delete(f"{alias}.key")
 
     def _private_key(self, alias: str) -> bytes:
-        return self._existing(alias).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        return keys.pkcs8_pem(self._existing(alias))
 
     def _passphrase(self) -> bytes | None:
         """Asked for at each use and not kept, so that a changed one counts at once."""
@@ -186,44 +160,6 @@ class PemKeystore:
     @staticmethod
     def _encryption(passphrase: bytes | None) -> serialization.KeySerializationEncryption:
         return serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-
-
-def _checked(alias: str) -> str:
-    if not _ALIAS.fullmatch(alias):
-        raise Permanent(f"The alias {alias[:80]!a} is not made of lower-case letters, digits and hyphens.")
-    return alias
-
-
-def _generate(algorithm: KeyAlgorithm) -> PrivateKey:
-    match algorithm:
-        case KeyAlgorithm.EC_P256:
-            return ec.generate_private_key(ec.SECP256R1())
-        case KeyAlgorithm.EC_P384:
-            return ec.generate_private_key(ec.SECP384R1())
-        case KeyAlgorithm.ED25519:
-            return ed25519.Ed25519PrivateKey.generate()
-        case KeyAlgorithm.RSA_2048 | KeyAlgorithm.RSA_3072 | KeyAlgorithm.RSA_4096:
-            return rsa.generate_private_key(65537, int(algorithm.removeprefix("rsa-")))
-
-
-def _signing_request(key: PrivateKey, request: SigningRequest) -> str:
-    attributes = []
-    if request.organization:
-        attributes.append(crypto.NameAttribute(NameOID.ORGANIZATION_NAME, request.organization))
-    if request.common_name and len(request.common_name) <= MAX_COMMON_NAME:
-        attributes.append(crypto.NameAttribute(NameOID.COMMON_NAME, request.common_name))
-    try:
-        names = crypto.SubjectAlternativeName(x509.general_names(request.names))
-        builder = crypto.CertificateSigningRequestBuilder().subject_name(crypto.Name(attributes))
-        builder = builder.add_extension(names, critical=not attributes)  # RFC 5280 section 4.2.1.6
-        algorithm: hashes.SHA256 | hashes.SHA384 | None = hashes.SHA256()
-        if isinstance(key, ed25519.Ed25519PrivateKey):
-            algorithm = None
-        elif isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1":
-            algorithm = hashes.SHA384()
-        return x509.to_pem(builder.sign(key, algorithm))
-    except (ValueError, TypeError) as error:
-        raise Permanent(f"No signing request can be made for {request.alias}: {str(error)[:200]!a}.") from None
 
 
 CONNECTOR = ConnectorType(name="pem", title="PEM directory", settings=Settings, open=PemKeystore)
