@@ -6,7 +6,7 @@ from sqlmodel import Session, col, select
 
 from model.errors import NotFound
 from model.rules import approval, delegation, permissions
-from model.states import Privilege, Verdict
+from model.states import DelegationMode, Privilege, Verdict
 from model.tables import (
     Administrator,
     ApprovalPolicy,
@@ -92,6 +92,14 @@ def gateway_serves(session: Session, gateway: Gateway, organization_id: int, dep
         organization_id=organization_id,
         department_id=department_id,
     )
+
+
+def custody(session: Session, gateway: Gateway) -> list[permissions.Scope]:
+    """Where one must hold a privilege to act on a gateway: wherever it serves; for a General one everywhere."""
+    if gateway.delegation_mode == DelegationMode.GENERAL:
+        return [permissions.Scope()]
+    served = [permissions.Scope(one.organization_id, one.department_id) for one in _delegations(session, gateway)]
+    return served or [permissions.Scope()]
 
 
 def scope_of_gateway(session: Session, gateway: Gateway) -> permissions.Scope:

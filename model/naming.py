@@ -33,6 +33,11 @@ def join_workflow(gateway_id: int) -> str:
     return f"join-{gateway_id}"
 
 
+def sync_workflow(gateway_id: int) -> str:
+    """Workflow id of the sync of a gateway's modules."""
+    return f"sync-{gateway_id}"
+
+
 def key_alias(request_id: int) -> str:
     """Alias of a request's key in the gateway's keystore."""
     return f"request-{request_id}"

@@ -224,7 +224,11 @@ class GatewayChannel(SQLModel, table=True):
 
 class GatewaySync(SQLModel, table=True):
     """Where the sync of a gateway's modules stands: the document both sides agreed on at `revision`, and the projection
-    of the workflow that compares or brings together (`state`, `difference`, `message`)."""
+    of the workflow that compares or brings together (`state`, `difference`, `message`).
+
+    `asked` is what an administrator ordered, under its own number: the workflow takes it from here and from nowhere
+    else. `seen` tells of the last comparison, `plan` of what is still on its way to the gateway.
+    """
 
     __tablename__ = "gateway_sync"
     id: int | None = Field(default=None, primary_key=True)
@@ -236,6 +240,9 @@ class GatewaySync(SQLModel, table=True):
     difference: list[dict[str, Any]] = _json(list)
     message: str | None = _text()
     asked_by: str | None = Field(default=None, max_length=128)
+    asked: dict[str, Any] = _json(dict)
+    seen: dict[str, Any] = _json(dict)
+    plan: dict[str, Any] = _json(dict)
     updated_at: datetime = _time()
 
 

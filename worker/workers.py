@@ -21,6 +21,8 @@ from activities.gateways import Gateways
 from activities.installation import Installations
 from activities.issuance import Issuance
 from activities.keys import Keys
+from activities.modules import Modules
+from activities.modules_records import ModuleRecords
 from activities.orders import Orders
 from activities.renewals import Renewals
 from connectors.registry import Surroundings
@@ -73,6 +75,7 @@ def manager_activities(database: Database, surroundings: Surroundings) -> Sequen
         gateways.join,
         gateways.admit_discovery,
         gateways.record_discovery,
+        *ModuleRecords(database, surroundings.clock).steps(),
         orders.submit,
         orders.collect,
         orders.withdraw,
@@ -88,6 +91,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         keys.discard,
         installations.install,
         installations.discover,
+        *Modules(surroundings).steps(),
         orders.submit,
         orders.collect,
         orders.withdraw,

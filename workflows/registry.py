@@ -5,6 +5,7 @@ from __future__ import annotations
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayJoinWorkflow
+from workflows.modules import GatewaySyncWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
@@ -15,6 +16,7 @@ WORKFLOWS: tuple[type, ...] = (
     CertificateRevocationWorkflow,
     GatewayJoinWorkflow,
     EndpointDiscoveryWorkflow,
+    GatewaySyncWorkflow,
 )
 
 

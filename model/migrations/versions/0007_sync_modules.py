@@ -1,0 +1,27 @@
+"""What was ordered of a sync of modules, what it saw, and what is on its way.
+
+Revision ID: 0007
+Revises: 0010
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    for name in ("asked", "seen", "plan"):
+        op.add_column("gateway_sync", sa.Column(name, sa.JSON(), server_default="{}", nullable=False))
+
+
+def downgrade() -> None:
+    """Undo."""
+    for name in ("plan", "seen", "asked"):
+        op.drop_column("gateway_sync", name)
