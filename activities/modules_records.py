@@ -276,7 +276,16 @@ class ModuleRecords(Records):
 
 def manager_document(session: Session, gateway: Gateway) -> dict[str, Any]:
     """What the manager's records say of a gateway, in normal form."""
-    return {key: _settled_here(key, value) for key, value in modules_takeover.records_of(session, gateway).items()}
+    (document,) = manager_documents(session, [gateway]).values()
+    return document
+
+
+def manager_documents(session: Session, gateways: Sequence[Gateway]) -> dict[int, dict[str, Any]]:
+    """The same of several gateways, by their ids."""
+    return {
+        number: {key: _settled_here(key, value) for key, value in document.items()}
+        for number, document in modules_takeover.records_of(session, gateways).items()
+    }
 
 
 def _settled_here(key: str, value: Any) -> Any:

@@ -5,6 +5,7 @@ What `operations/endpoints.py` and `operations/keystores.py` ask before they cha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -24,17 +25,20 @@ from model.tables import (
 _DEFAULT = "default"
 
 
-def records_of(session: Session, gateway: Gateway) -> dict[str, Any]:
-    """Comments, keystores and endpoints of a gateway, by key; not yet in normal form."""
-    made: dict[str, Any] = {}
-    if gateway.comments:
-        made[modules.COMMENTS] = gateway.comments
-    # A gateway without a row of its own has the plain PEM directory in its home.
-    made[modules.DEFAULT_KEYSTORE] = {"type": "pem"}
-    for keystore in session.exec(select(Keystore).where(Keystore.gateway_id == gateway.id)).all():
-        made[f"{modules.KEYSTORE}:{keystore.name}"] = {"type": keystore.type, "settings": keystore.settings}
-    for endpoint in session.exec(select(Endpoint).where(Endpoint.gateway_id == gateway.id)).all():
-        made[f"{modules.ENDPOINT}:{endpoint.name}"] = _endpoint_value(endpoint)
+def records_of(session: Session, gateways: Sequence[Gateway]) -> dict[int, dict[str, Any]]:
+    """Comments, keystores and endpoints of each of these gateways, by key; not yet in normal form."""
+    numbers = [_number(gateway) for gateway in gateways]
+    made: dict[int, dict[str, Any]] = {}
+    for gateway in gateways:
+        # A gateway without a row of its own has the plain PEM directory in its home.
+        own = made[_number(gateway)] = {modules.DEFAULT_KEYSTORE: {"type": "pem"}}
+        if gateway.comments:
+            own[modules.COMMENTS] = gateway.comments
+    for keystore in session.exec(select(Keystore).where(col(Keystore.gateway_id).in_(numbers))).all():
+        value = {"type": keystore.type, "settings": keystore.settings}
+        made[keystore.gateway_id][f"{modules.KEYSTORE}:{keystore.name}"] = value
+    for endpoint in session.exec(select(Endpoint).where(col(Endpoint.gateway_id).in_(numbers))).all():
+        made[endpoint.gateway_id][f"{modules.ENDPOINT}:{endpoint.name}"] = _endpoint_value(endpoint)
     return made
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cli import gateway_processes
+from cli import gateway_processes, gateway_sync
 from cli.common import (
     Json,
     Limit,
@@ -72,6 +72,7 @@ class SortBy(StrEnum):
 def register(app: typer.Typer) -> None:
     """Hang the commands into the command line."""
     gateway_processes.register(gateways)
+    gateway_sync.register(gateways)
     app.add_typer(gateways, name="gateway")
 
 

@@ -18,8 +18,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.modules_records import manager_document
-from model import access, messages, naming
+from activities.modules_records import manager_documents
+from model import messages, naming
 from model.errors import CertgateError, Conflict, InvalidInput, Unavailable
 from model.rules import modules
 from model.rules.modules import RUNNING, Connector, Deed, Direction, Side, Standing, SyncState
@@ -27,7 +27,7 @@ from model.states import Privilege
 from model.tables import Gateway, GatewaySync
 from operations import lookup
 from operations.context import Context
-from operations.gateways import require_custody
+from operations.gateways import custodies, require_custody, tell
 from operations.lookup import identity
 from workflows.modules import GatewaySyncWorkflow
 
@@ -129,7 +129,7 @@ def show(context: Context, which: str | int) -> SyncDetail:
         sync = _sync(session, identity(gateway))
         seen = sync.seen
         return SyncDetail(
-            row=_row(session, gateway, sync),
+            row=_row(gateway, sync, manager_documents(session, [gateway])[identity(gateway)]),
             lines=[_line(values) for values in sync.difference],
             connectors=[modules.ConnectorDifference(**values) for values in seen.get("connectors", [])],
             note=seen.get("note"),
@@ -149,8 +149,9 @@ def progress(context: Context, which: Sequence[str | int] | None = None) -> list
             gateways = [lookup.gateway(session, context.actor, one) for one in dict.fromkeys(which)]
         found = session.exec(select(GatewaySync).where(_among(gateways))).all()
         known = {row.gateway_id: row for row in found}
+        here = manager_documents(session, gateways)
         return [
-            _row(session, gateway, known.get(identity(gateway)) or _never(identity(gateway)))
+            _row(gateway, known.get(identity(gateway)) or _never(identity(gateway)), here[identity(gateway)])
             for gateway in sorted(gateways, key=lambda one: one.name_key)
         ]
 
@@ -171,7 +172,7 @@ async def start_many(context: Context, which: Sequence[str | int], order: Order)
 
     Raises `NotFound`, `NotPermitted` for any of them, before any is begun; `InvalidInput`, `Unavailable`.
     """
-    _check(order, len(which))
+    _check(order, len(set(which)))
     with context.acting("gateway.sync_asked", "gateway") as session:
         gateways = [lookup.gateway(session, context.actor, one) for one in dict.fromkeys(which)]
         for gateway in gateways:
@@ -218,10 +219,7 @@ async def cancel(context: Context, which: str | int) -> SyncRow:
         sync.asked = {**sync.asked, "canceled_by": context.actor.login}
         session.add(sync)
         told = f"The sync of gateway {gateway.name} was canceled."
-        where = access.scope_of_gateway(session, gateway)
-        context.tell(
-            session, "gateway.sync_canceled", "gateway", told, object_id=number, gateway_id=number, scope=where
-        )
+        tell(context, session, "gateway.sync_canceled", gateway, told)
     client = await context.temporal()
     if await _alive(client, number):
         await nudge(client, number)
@@ -301,10 +299,7 @@ def _keep_order(context: Context, session: Session, gateway: Gateway, sync: Gate
             order.direction, "from the gateway only"
         )
         told = f"A sync of the modules of gateway {gateway.name} was asked for, {way}{decided}."
-        where = access.scope_of_gateway(session, gateway)
-        context.tell(
-            session, "gateway.sync_asked", "gateway", told, object_id=gateway.id, gateway_id=gateway.id, scope=where
-        )
+        tell(context, session, "gateway.sync_asked", gateway, told)
 
 
 async def _start_all(context: Context, client: Client, orders: Sequence[tuple[int, int]]) -> None:
@@ -343,10 +338,11 @@ async def _alive(client: Client, gateway_id: int) -> bool:
 def _manageable(context: Context, session: Session) -> list[Gateway]:
     living = ~col(Gateway.name_key).startswith(lookup.GONE)
     seen = session.exec(select(Gateway).where(lookup.gateways_seen_by(context.actor), living)).all()
+    scopes = custodies(session, seen)
     return [
         one
         for one in seen
-        if all(context.actor.may(Privilege.MANAGE_GATEWAYS, scope) for scope in access.custody(session, one))
+        if all(context.actor.may(Privilege.MANAGE_GATEWAYS, scope) for scope in scopes[identity(one)])
     ]
 
 
@@ -380,8 +376,7 @@ def _line(values: Mapping[str, Any]) -> Line:
     )
 
 
-def _row(session: Session, gateway: Gateway, sync: GatewaySync) -> SyncRow:
-    here = manager_document(session, gateway)
+def _row(gateway: Gateway, sync: GatewaySync, here: modules.Document) -> SyncRow:
     agreed = sync.agreed or {}
     seen = sync.seen or {}
     return SyncRow(

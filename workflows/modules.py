@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
 
 # After the first the faces say that the gateway is away. Each time it is asked anew where the gateway is, and whether
 # the order still holds: a restored gateway has another queue.
-_PICK_UP = (timedelta(seconds=5), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
+_PICK_UP = (timedelta(seconds=3), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 
 
 class _Ended(Exception):

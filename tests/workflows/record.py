@@ -11,15 +11,18 @@ import hashlib
 import re
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import WorkflowHandle
 
+from activities import modules_file
 from model import naming
 from model.messages import AdministratorWord, JoinStart, RevocationStart
 from model.states import InstallMode, InstallState
 from model.tables import Certificate, Gateway
+from operations import modules
 from tests.support.world import World, world
 from worker.playground import DisposableNginx
 from workflows.gateways import GatewayJoinWorkflow
@@ -113,6 +116,8 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await revocation.result()
     await keep("revocation", revocation)
 
+    await record_syncs(made, keep)
+
     with made.database.write() as session:
         session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
     join = await made.client.start_workflow(
@@ -123,6 +128,30 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     )
     await join.result()
     await keep("join-refused", join)
+
+
+async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A sync that brings both sides together, and one that waits for a gateway that is away."""
+    context = made.context("alice")
+    (made.home / "gateway" / modules_file.FILE_NAME).write_text('[endpoints.mail]\ntype = "nginx"\n')
+    with made.database.write() as session:
+        session.add(Gateway(name="away", name_key="away", created_at=made.clock()))
+    for which, name in ((made.gateway_id, "sync-both-sides"), ("away", "sync-waiting")):
+        await modules.start(context, which, modules.Order(apply=True))
+        row = await until_it_rests(made, which)
+        await keep(name, made.client.get_workflow_handle(naming.sync_workflow(row.gateway_id)))
+        if row.running:
+            await modules.cancel(context, which)
+            await keep("sync-canceled", made.client.get_workflow_handle(naming.sync_workflow(row.gateway_id)))
+
+
+async def until_it_rests(made: World, which: str | int) -> modules.SyncRow:
+    """The sync, once it has ended or waits for its gateway."""
+    while True:
+        row = modules.progress(made.context("alice"), [which])[0]
+        if not row.running or row.state == modules.SyncState.WAITING:
+            return row
+        await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":
