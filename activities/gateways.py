@@ -1,16 +1,14 @@
-"""Gateways join, and endpoints are discovered: the manager's part of it."""
+"""Where gateways are, and what is discovered on their endpoints: the manager's part of it."""
 
 from __future__ import annotations
-
-import hmac
 
 from sqlmodel import Session, select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.records import Records, endpoint_access, step_key
+from activities.records import Records, endpoint_access, gateway_place, step_key
 from model import audit
-from model.messages import DiscoveryAdmission, DiscoveryStart, JoinResult, JoinStart, RecordDiscovery
+from model.messages import DiscoveryAdmission, DiscoveryStart, GatewayAsked, GatewayPlace, RecordDiscovery
 from model.states import AccessMethod, EndpointStatus, Outcome
 from model.tables import Endpoint, EndpointBinding, Gateway
 
@@ -18,43 +16,15 @@ from model.tables import Endpoint, EndpointBinding, Gateway
 class Gateways(Records):
     """Steps on the manager about gateways and their endpoints."""
 
-    @activity.defn(name="records.join")
-    def join(self, asked: JoinStart) -> JoinResult:
-        """Spend an enrollment token. A token used twice, expired or for a deleted gateway is refused, and audited."""
-        with self.writing() as session:
+    @activity.defn(name="records.gateway_place")
+    def place(self, asked: GatewayAsked) -> GatewayPlace:
+        """Where a gateway takes its work now: on the queue of its live channel."""
+        with self.reading() as session:
             gateway = session.get(Gateway, asked.gateway_id)
-            once = step_key("gateway.joined")
             if gateway is None:
-                return JoinResult(f"There is no gateway {asked.gateway_id} any more: ask for a new token.")
-            if self.told(session, "gateway.joined"):
-                return JoinResult(None, gateway.name)
-            refused = None
-            if gateway.token_digest is None:
-                refused = f"The token of gateway {gateway.name} was used before: restore the gateway to get a new one."
-            elif not hmac.compare_digest(gateway.token_digest, asked.token_digest):
-                refused = f"This is not the token that gateway {gateway.name} was given last."
-            elif gateway.token_expires_at is None or gateway.token_expires_at <= self._clock():
-                refused = f"The token of gateway {gateway.name} has expired: ask for a new one."
-            if refused is None:
-                gateway.token_digest = gateway.token_expires_at = None
-                gateway.joined_at, gateway.version, gateway.os = self._clock(), asked.version[:64], asked.os[:128]
-                session.add(gateway)
-            audit.append(
-                session,
-                audit.Act(
-                    actor=f"gateway {gateway.name}",
-                    access_method=AccessMethod.GATEWAY,
-                    action="gateway.joined",
-                    object_type="gateway",
-                    object_id=gateway.id,
-                    gateway_id=gateway.id,
-                    description=refused or f"Gateway {gateway.name} joined from {asked.os[:128]}.",
-                    outcome=Outcome.REFUSED if refused else Outcome.DONE,
-                    once=once,
-                ),
-                self._clock(),
-            )
-            return JoinResult(refused, gateway.name if refused is None else "")
+                told = f"There is no gateway {asked.gateway_id} any more."
+                raise ApplicationError(told, type="NotFound", non_retryable=True)
+            return gateway_place(session, gateway)
 
     @activity.defn(name="records.admit_discovery")
     def admit_discovery(self, start: DiscoveryStart) -> DiscoveryAdmission:
@@ -62,7 +32,9 @@ class Gateways(Records):
         with self.reading() as session:
             endpoint = _endpoint(session, start.endpoint_id)
             gateway = session.get_one(Gateway, endpoint.gateway_id)
-            return DiscoveryAdmission(endpoint.gateway_id, gateway.name, endpoint_access(endpoint))
+            return DiscoveryAdmission(
+                endpoint.gateway_id, gateway.name, endpoint_access(endpoint), channel=gateway.channel
+            )
 
     @activity.defn(name="records.record_discovery")
     def record_discovery(self, found: RecordDiscovery) -> None:

@@ -15,11 +15,21 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import as_failures
-from model import audit
+from model import access, audit
 from model.database import Database
-from model.messages import AuthorityAccess, EndpointAccess, KeystoreAccess
+from model.messages import AuthorityAccess, EndpointAccess, GatewayPlace, KeystoreAccess
 from model.states import AccessMethod, Outcome
-from model.tables import AuditEntry, CertificateAuthority, CertificateRequest, Endpoint, Keystore
+from model.tables import (
+    AuditEntry,
+    CertificateAuthority,
+    CertificateRequest,
+    Department,
+    Endpoint,
+    Gateway,
+    GatewayChannel,
+    Keystore,
+    Organization,
+)
 
 Clock = Callable[[], datetime]
 
@@ -115,6 +125,30 @@ def endpoint_access(row: Endpoint) -> EndpointAccess:
         connection=row.connection,
         connection_settings=dict(row.connection_settings),
     )
+
+
+def gateway_place(session: Session, gateway: Gateway, request: CertificateRequest | None = None) -> GatewayPlace:
+    """Where a gateway takes its work now, and whether it may still work for that request."""
+    number = access.number_of(gateway)
+    statement = select(GatewayChannel).where(
+        GatewayChannel.gateway_id == number, GatewayChannel.number == gateway.channel
+    )
+    row = session.exec(statement).one_or_none()
+    # Gateways that joined under 0.1 have no row of their first channel.
+    joined = row.joined_at is not None if row is not None else gateway.joined_at is not None
+    unserved = None
+    if request is not None and access.is_gone(gateway):
+        unserved = f"Gateway {gateway.name} was deleted: cancel the request, and submit it again for another gateway."
+    elif request is not None and not gateway.active:
+        unserved = f"Gateway {gateway.name} is not active: set it active again, or cancel the request."
+    elif request is not None and not access.gateway_serves(
+        session, gateway, request.organization_id, request.department_id
+    ):
+        organization = session.get_one(Organization, request.organization_id).name
+        department = session.get_one(Department, request.department_id).name if request.department_id else None
+        whom = f"{organization}/{department}" if department else organization
+        unserved = f"Gateway {gateway.name} no longer serves {whom}: delegate it again, or cancel the request."
+    return GatewayPlace(number, gateway.name, gateway.channel, joined, unserved)
 
 
 def keystore_access(session: Session, gateway_id: int) -> KeystoreAccess:

@@ -18,22 +18,19 @@ from sqlmodel import col, select
 from temporalio.client import Client
 
 from bench.bare_worker import READY_PORT
-from connectors.registry import Surroundings
-from connectors.secrets import resolve
 from model.database import Database
 from model.errors import CertgateError, Unavailable
 from model.states import AccessMethod, InstallState, Role
 from model.tables import Administrator, CertificateRequest
 from operations import administrators, bootstrap, endpoints, identity
-from operations.context import Context, now
+from operations.context import Context
 from operations.lookup import identity as identity_of
-from worker import gateway_home, settings
+from worker import local, settings
 from worker.door import Door
 from worker.playground import DisposableNginx
 from worker.settings import Settings
 from worker.supervisor import ChildSpec
 from worker.up import Addresses, children, up
-from worker.up import gateway_home as gateway_folder
 
 _REQUESTER, _APPROVER = "alice", "bob"
 
@@ -157,13 +154,7 @@ def _home(folder: Path) -> Settings:
 
 
 async def _prepare(home: Settings) -> None:
-    database = Database(home.database_url.get_secret_value())
-    try:
-        prepared = await bootstrap.prepare(database, Surroundings(home.home, resolve), now())
-    finally:
-        database.close()
-    assert prepared.gateway_id is not None
-    gateway_home.write(gateway_folder(home), prepared.gateway_id, bootstrap.LOCAL_GATEWAY, manager_home=home.home)
+    await local.prepare(home)
 
 
 def _acting(door: Door, owner: Context, login: str) -> Context:

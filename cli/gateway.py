@@ -1,15 +1,15 @@
-"""``certgate gateway``: list, show, add, edit, delegate, delete; `join` and `run` stand in `gateway_processes`."""
+"""``certgate gateway``: list, show, add, edit, delegate, delete; `token` and `restore` stand in `gateway_enrollment`,
+`join` and `run` in `gateway_processes`."""
 
 from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cli import gateway_processes, gateway_sync
+from cli import gateway_enrollment, gateway_processes, gateway_sync
 from cli.common import (
     Json,
     Limit,
@@ -24,8 +24,8 @@ from cli.common import (
     opened,
     run,
     say,
-    write_new,
 )
+from cli.gateway_enrollment import Name, TokenFile, kept, show_token, temporal_of
 from model.errors import Conflict, InvalidInput, Unavailable
 from model.states import AccessMethod, ConnectionStatus, DelegationMode
 
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
     from operations.context import Context
     from operations.gateway_queries import Filter, Order, Statuses
     from operations.gateways import By
-    from worker.settings import Settings
 
 gateways = typer.Typer(no_args_is_help=True, help="Orchestration gateways: the workers inside somebody's network.")
 
-Name = Annotated[str, typer.Argument(help="The gateway's name in any case, or its ID.")]
 Organizations = Annotated[list[str] | None, typer.Option("--organization", help="Serves this organization.")]
 Departments = Annotated[list[str] | None, typer.Option("--department", help="Serves ORGANIZATION/NAME.")]
 
@@ -71,6 +69,7 @@ class SortBy(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Hang the commands into the command line."""
+    gateway_enrollment.register(gateways)
     gateway_processes.register(gateways)
     gateway_sync.register(gateways)
     app.add_typer(gateways, name="gateway")
@@ -171,9 +170,7 @@ def add_gateway(
     delegation_mode: Annotated[DelegationMode, typer.Option(case_sensitive=False)] = DelegationMode.GENERAL,
     organization: Organizations = None,
     department: Departments = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="Write the enrollment token there (0600, must not exist) and don't print it.")
-    ] = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
     """Add a gateway; prints its enrollment token once, for `certgate gateway join` on the gateway's host."""
@@ -181,7 +178,7 @@ def add_gateway(
 
     with opened() as door:
         context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
-        address, namespace = _temporal_of(door.settings)
+        address, namespace = temporal_of(door.settings)
         new = operations.NewGateway(
             name=name,
             comments=comments,
@@ -191,25 +188,9 @@ def add_gateway(
             address=address,
             namespace=namespace,
         )
-        if token_file is not None:
-            # Before the gateway is made: a token that can't be kept would be lost.
-            write_new(token_file, "")
-        try:
-            enrollment = operations.add(context, new)
-        except BaseException:
-            if token_file is not None:
-                token_file.unlink(missing_ok=True)
-            raise
-        value = {"id": enrollment.gateway_id, "name": name, "expires_at": enrollment.expires_at}
-        if token_file is not None:
-            token_file.write_text(enrollment.token + "\n", encoding="utf-8")
-            value["token_file"] = str(token_file)
-        else:
-            value["token"] = enrollment.token
-    if as_json:
-        emit_json(value)
-    elif token_file is None:
-        print(enrollment.token)
+        with kept(token_file) as keep:
+            made = keep(operations.add(context, new))
+    show_token(made, token_file, {"name": name}, as_json)
     where = f"is in {token_file}" if token_file else "is shown only now"
     say(f"Gateway {name} was added; its token {where} and can be used once, within 24 hours.")
 
@@ -330,14 +311,3 @@ def _emit_groups(context: Context, by: GroupBy, wanted: Filter, statuses: Status
         "Gateways": lambda g: g.count,
     }
     emit_rows(found, as_json, columns, "No gateway matches.")
-
-
-def _temporal_of(settings: Settings) -> tuple[str, str]:
-    """Where this installation's Temporal is, for a gateway's token; an empty address when it isn't known now."""
-    from worker import connection, embedded_state
-
-    if settings.temporal.outside:
-        config = connection.outside_config(settings)
-        return config.get("target_host") or "", config.get("namespace") or "default"
-    record = embedded_state.find(settings.home)
-    return record.address if record else "", settings.temporal.embedded_namespace

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Json, emit_json, first_line, run, say, write_new
-from model.errors import CertgateError, InvalidInput, Unavailable
+from cli.common import Json, emit_json, first_line, run, say
+from model.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from operations.joining import Token
+    from operations.tokens import Token
     from worker.settings import TemporalSettings
 
 GatewayHome = Annotated[Path, typer.Option("--gateway-home", help="The gateway's own folder.", file_okay=False)]
-_ATTEMPT_FILE = "join-attempt"
 
 
 def register(gateways: typer.Typer) -> None:
@@ -29,16 +27,24 @@ def register(gateways: typer.Typer) -> None:
 def join_gateway(
     gateway_home: GatewayHome,
     token_file: Annotated[Path, typer.Option(help="Holds the enrollment token; - for stdin.")],
+    proxy: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT of an HTTP proxy that is the only way out; kept in the home.")
+    ] = None,
+    proxy_credential: Annotated[
+        str | None, typer.Option(help="Its user:password, as file:/ABSOLUTE/PATH or env:NAME; kept as that reference.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn an enrollment token into a gateway's home, on the gateway's own host. The token is spent by that.
 
+    The host makes a key of its own, and only it and the manager that made the token know what they agree on.
+
     TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and the SDK's other variables count before what the token says.
     """
-    from operations import joining
+    from operations import tokens
 
-    token = joining.read_token(first_line(token_file))
-    name = run(_join(token, gateway_home.absolute()))
+    token = tokens.read(first_line(token_file))
+    name = run(_join(token, gateway_home.absolute(), proxy, proxy_credential))
     if as_json:
         emit_json({"id": token.gateway_id, "name": name, "gateway_home": gateway_home.absolute()})
     say(f"This is gateway {name} now: start it with `certgate gateway run --gateway-home {gateway_home}`.")
@@ -55,40 +61,43 @@ def run_gateway(gateway_home: GatewayHome) -> None:
     run(work(home))
 
 
-async def _join(token: Token, folder: Path) -> str:
+async def _join(token: Token, folder: Path, proxy: str | None, proxy_credential: str | None) -> str:
     from operations import joining
     from worker import connection, gateway_home
 
-    temporal = _temporal_for(token)
-    settings = gateway_home.GatewayHome(folder, token.gateway_id, token.name, None, temporal).settings()
     _own_folder(folder, token)
-    attempt_file = folder / _ATTEMPT_FILE
-    if attempt_file.exists():
-        attempt = first_line(attempt_file)
-    else:
-        attempt = secrets.token_hex(16)
-        write_new(attempt_file, attempt + "\n")
-    try:
-        result = await joining.join(await connection.connect(settings), token, attempt=attempt)
-    except CertgateError as error:
-        # Asked again after an answer that was lost, the same attempt still counts; a refusal is final.
-        if not isinstance(error, Unavailable):
-            attempt_file.unlink(missing_ok=True)
-        raise
-    place = {key: value for key, value in (("address", temporal.address), ("namespace", temporal.namespace)) if value}
-    gateway_home.write(folder, token.gateway_id, result.gateway, temporal=place)
-    attempt_file.unlink(missing_ok=True)
-    return result.gateway
+    temporal = _temporal_for(token, proxy, proxy_credential)
+    settings = gateway_home.GatewayHome(folder, token.gateway_id, token.name, None, temporal).settings()
+    client = await connection.connect(settings)
+    # On the disk before anybody hears of it: asked again after an answer that was lost, the same key still counts.
+    key = gateway_home.hold_key(folder, token.channel)
+    name = await joining.join(client, token, key)
+    place = temporal.model_dump(include={"address", "namespace", "proxy", "proxy_credential"}, exclude_none=True)
+    enrolled = gateway_home.Enrolled(token.channel, token.installation, token.manager_key)
+    gateway_home.write(folder, token.gateway_id, name, temporal=place, enrolled=enrolled)
+    return name
 
 
-def _temporal_for(token: Token) -> TemporalSettings:
-    from worker.settings import OUTSIDE_VARIABLES, TemporalSettings
+def _temporal_for(token: Token, proxy: str | None, proxy_credential: str | None) -> TemporalSettings:
+    from pydantic import ValidationError
+
+    from worker.settings import OUTSIDE_VARIABLES, TemporalSettings, explain
 
     configured = any(os.environ.get(variable) for variable in OUTSIDE_VARIABLES)
     address = os.environ.get("TEMPORAL_ADDRESS") or (None if configured else token.address)
     if not (address or configured):
         raise InvalidInput("The token does not say where Temporal is: set TEMPORAL_ADDRESS to host:port.")
-    return TemporalSettings(address=address, namespace=os.environ.get("TEMPORAL_NAMESPACE") or token.namespace)
+    if proxy_credential is not None and proxy is None:
+        raise InvalidInput("A credential was given without its proxy: name it with --proxy.")
+    try:
+        return TemporalSettings(
+            address=address,
+            namespace=os.environ.get("TEMPORAL_NAMESPACE") or token.namespace,
+            proxy=proxy,
+            proxy_credential=proxy_credential,
+        )
+    except ValidationError as error:
+        raise InvalidInput(f"The way to Temporal is wrong: {explain(error)}.") from None
 
 
 def _own_folder(folder: Path, token: Token) -> None:

@@ -79,7 +79,13 @@ def upgrade(as_json: Json = False) -> None:
         from operations.context import now
 
         with opened(make=True) as door:
-            return await bootstrap.prepare(door.database, surroundings(door.settings.home), now(), local_gateway=False)
+            return await bootstrap.prepare(
+                door.database,
+                surroundings(door.settings.home),
+                now(),
+                local_gateway=False,
+                key_file=door.settings.trust.key_file,
+            )
 
     prepared = run(work())
     with opened() as door:
@@ -93,21 +99,11 @@ def upgrade(as_json: Json = False) -> None:
 
 async def _prepare(home: Settings) -> None:
     """Make database and local gateway ready; the first login is printed here, at once, because it is kept nowhere."""
-    from operations import bootstrap
-    from operations.context import now
-    from worker import gateway_home
-    from worker.door import Door
-    from worker.up import gateway_home as folder_of
+    from worker import local
 
-    door = Door(home)
-    try:
-        prepared = await bootstrap.prepare(door.database, surroundings(home.home), now())
-    finally:
-        door.close()
+    prepared = await local.prepare(home)
     if prepared.first_login is not None:
         _print_login(prepared.first_login)
-    assert prepared.gateway_id is not None
-    gateway_home.write(folder_of(home), prepared.gateway_id, bootstrap.LOCAL_GATEWAY, manager_home=home.home)
 
 
 def _print_login(login: FirstLogin) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -75,6 +75,29 @@ def installed(kind: Kind) -> Mapping[str, ConnectorType[Any, Any]]:
     """All connector types of a kind, by name, sorted. Loading one that is broken raises its own error here."""
     found = {point.name: point.load() for point in entry_points(group=f"certgate.{kind}")}
     return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Module:
+    """A connector that is installed here, for people: its kind, registered name, title, and its package's version."""
+
+    kind: str
+    name: str
+    title: str
+    version: str
+
+
+def modules() -> list[Module]:
+    """Every connector that is installed, also one that does not load: its title says so."""
+    found = []
+    for kind in get_args(Kind):
+        for point in entry_points(group=f"certgate.{kind}"):
+            try:
+                title = str(point.load().title)
+            except Exception as error:
+                title = f"{point.name} (does not load: {type(error).__name__})"
+            found.append(Module(kind, point.name, title, point.dist.version if point.dist else "unknown"))
+    return sorted(found, key=lambda one: (one.kind, one.name))
 
 
 def find(kind: Kind, name: str) -> ConnectorType[Any, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlmodel import Session, col, select
 
 from model.errors import NotFound
@@ -19,6 +21,10 @@ from model.tables import (
 )
 
 INSTALLATION = "installation"
+# The public half of the manager's key (`model/channel.py`).
+MANAGER_KEY = "manager_key"
+# Starts the `name_key` of a gateway that was deleted but is still told of by old requests; no name can begin so.
+GONE = "#"
 
 
 def installation(session: Session) -> str:
@@ -111,3 +117,19 @@ def scope_of_gateway(session: Session, gateway: Gateway) -> permissions.Scope:
 def _delegations(session: Session, gateway: Gateway) -> list[delegation.Delegated]:
     rows = session.exec(select(Delegation).where(Delegation.gateway_id == gateway.id)).all()
     return [delegation.Delegated(row.organization_id, row.department_id) for row in rows]
+
+
+def number_of(gateway: Gateway) -> int:
+    """The id of a gateway's row that was read or flushed."""
+    assert gateway.id is not None
+    return gateway.id
+
+
+def is_gone(gateway: Gateway) -> bool:
+    """Whether the gateway was deleted and its row is there for the past only."""
+    return gateway.name_key.startswith(GONE)
+
+
+def token_digest(secret: str) -> str:
+    """What is kept of an enrollment token's secret: its SHA-256."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 MANAGER_QUEUE = "manager"
 
 
@@ -28,9 +30,14 @@ def revocation_workflow(certificate_id: int) -> str:
     return f"revocation-{certificate_id}"
 
 
-def join_workflow(gateway_id: int) -> str:
-    """Workflow id of a gateway's join."""
-    return f"join-{gateway_id}"
+def join_workflow(gateway_id: int, public_key: str) -> str:
+    """Workflow id of a gateway's join: one for each key, so that a second host is judged as one."""
+    return f"join-{gateway_id}-{hashlib.sha256(public_key.encode()).hexdigest()[:16]}"
+
+
+def check_in_workflow(gateway_id: int, channel: int) -> str:
+    """Workflow id of what a gateway tells of itself when it starts."""
+    return f"check-in-{gateway_id}-{channel}"
 
 
 def sync_workflow(gateway_id: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ from model.tables import (
     RoleAssignment,
     TrustedCertificate,
 )
+from operations import manager_key
 from operations.identity import hash_password
 from operations.joining import own_system, own_version
 from operations.lookup import identity
+from operations.tokens import open_channel
 
 LOCAL_GATEWAY = "local"
 FIRST_ORGANIZATION = "Default"
 FIRST_AUTHORITY = "private"
+_LOCAL = "local_gateway"
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,21 @@ class Prepared:
 
 
 async def prepare(
-    database: Database, surroundings: Surroundings, now: datetime, *, local_gateway: bool = True
+    database: Database,
+    surroundings: Surroundings,
+    now: datetime,
+    *,
+    local_gateway: bool = True,
+    key_file: Path | None = None,
 ) -> Prepared:
-    """Bring the schema up to date and fill an empty database; a filled one is left as it is."""
+    """Bring the schema up to date and fill an empty database; a filled one is left as it is.
+
+    `key_file` is where the manager's key was put by somebody; without it, certgate makes its own in the home.
+    """
     database.upgrade()
+    manager_key.establish(
+        database, key_file or Path(surroundings.home) / manager_key.FILE_NAME, given=key_file is not None
+    )
     first_login = None
     with database.write() as session:
         if session.get(Fact, access.INSTALLATION) is None:
@@ -123,8 +138,11 @@ async def _first_authority(database: Database, surroundings: Surroundings, now: 
 
 def _local_gateway(database: Database, now: datetime) -> int:
     with database.write() as session:
-        row = session.exec(select(Gateway).order_by(col(Gateway.id))).first()
-        if row is None:
+        fact = session.get(Fact, _LOCAL)
+        # Homes of 0.1 have no such fact: there it is the first one.
+        first = select(Gateway).order_by(col(Gateway.id))
+        row = session.get(Gateway, int(fact.value)) if fact else session.exec(first).first()
+        if row is None or access.is_gone(row):
             row = Gateway(
                 name=LOCAL_GATEWAY,
                 name_key=LOCAL_GATEWAY,
@@ -138,7 +156,47 @@ def _local_gateway(database: Database, now: datetime) -> int:
             session.flush()
             session.add(Keystore(gateway_id=identity(row), name="default", type="pem", settings={}))
             _tell(session, "gateway.added", "gateway", "The gateway of this machine was made.", now, identity(row))
+        fact = fact or Fact(name=_LOCAL, value="")
+        fact.value = str(identity(row))
+        session.add(fact)
         return identity(row)
+
+
+def installation_of(database: Database) -> tuple[str, str]:
+    """This certgate's own id, and its manager's public key."""
+    with database.read() as session:
+        return access.installation(session), manager_key.public_key(session)
+
+
+def live_channel(database: Database, gateway_id: int) -> int:
+    """The number of a gateway's live channel."""
+    with database.read() as session:
+        return session.get_one(Gateway, gateway_id).channel
+
+
+def local_channel(database: Database, gateway_id: int, public_key: str, now: datetime) -> int:
+    """The channel of the gateway on this machine, whose public key this is; gives its number.
+
+    Whoever prepares a home owns both sides, so no token is needed. A home that was wiped gets the next channel, and the
+    one before is dead, as after a restore.
+    """
+    with database.write() as session:
+        gateway = session.get_one(Gateway, gateway_id)
+        row = open_channel(session, gateway, now)
+        if row.public_key == public_key and row.closed_at is None:
+            return gateway.channel
+        if row.public_key is not None:
+            row.closed_at = row.closed_at or now
+            session.add(row)
+            gateway.channel += 1
+            row = open_channel(session, gateway, now)
+        row.public_key, row.host, row.joined_at = public_key, platform.node()[:255], now
+        gateway.joined_at = gateway.joined_at or now
+        gateway.token_digest = gateway.token_expires_at = None
+        session.add_all([row, gateway])
+        told = f"The gateway of this machine has channel {gateway.channel} now."
+        _tell(session, "gateway.joined", "gateway", told, now, gateway_id)
+        return gateway.channel
 
 
 def _tell(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
-import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, func, true
@@ -25,6 +21,7 @@ from model.tables import (
     Endpoint,
     EndpointBinding,
     Gateway,
+    GatewayChannel,
     GatewaySync,
     Installation,
     Keystore,
@@ -34,9 +31,8 @@ from operations.context import Context
 from operations.gateways import GatewayRow
 from operations.lookup import identity
 from operations.organizations import said
+from operations.tokens import Enrollment, mint
 
-TOKEN_PREFIX = "cgj_"  # noqa: S105  (what tokens begin with)
-TOKEN_LIFETIME = timedelta(hours=24)
 LONGEST_NAME, LONGEST_COMMENT = 128, 256
 _NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
 # Controls, halves of characters, separators of lines and paragraphs; and what turns the direction of text about.
@@ -59,15 +55,6 @@ class NewGateway:
     departments: Sequence[str] = ()
     address: str = ""
     namespace: str = "default"
-
-
-@dataclass(frozen=True)
-class Enrollment:
-    """An enrollment token, to be shown once: only a hash of its secret is kept."""
-
-    gateway_id: int
-    token: str = field(repr=False)
-    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -108,15 +95,12 @@ def add(context: Context, new: NewGateway) -> Enrollment:
                 context.require(Privilege.MANAGE_DELEGATION, scope, f"delegate the gateway {name}")
         _refuse_twin(session, name)
         now = context.clock()
-        secret = secrets.token_urlsafe(32)
         row = Gateway(
             name=name,
             name_key=name.casefold(),
             delegation_mode=new.delegation_mode,
             comments=comments,
             created_at=now,
-            token_digest=hashlib.sha256(secret.encode()).hexdigest(),
-            token_expires_at=now + TOKEN_LIFETIME,
         )
         session.add(row)
         _flush(session, name)
@@ -126,11 +110,7 @@ def add(context: Context, new: NewGateway) -> Enrollment:
             gateway_delegation.put(session, number, scopes)
         told = f"Gateway {name} was added, {gateway_delegation.described(session, row)}."
         gateways.tell(context, session, "gateway.added", row, told)
-    content = {"gateway_id": number, "name": name, "secret": secret, "namespace": new.namespace}
-    if new.address:
-        content["address"] = new.address
-    encoded = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
-    return Enrollment(number, TOKEN_PREFIX + encoded, now + TOKEN_LIFETIME)
+        return mint(session, row, now, address=new.address, namespace=new.namespace)
 
 
 def edit(
@@ -198,7 +178,7 @@ def delete(context: Context, which: str | int, *, force: bool = False, seen_name
             raise Conflict(f"On gateway {row.name} hangs: {hangs}; delete it by force, or close them first.")
         told = f"Gateway {row.name} was deleted" + (f"; on it hung: {hangs}." if str(hangs) else ".")
         gateways.tell(context, session, "gateway.deleted", row, told)
-        _bury(session, row)
+        _bury(session, row, context.clock())
         return hangs
 
 
@@ -240,7 +220,7 @@ def _taken(name: str) -> Conflict:
     return Conflict(f"There is a gateway {name!r} already (names count the same in any case).")
 
 
-def _bury(session: Session, gateway: Gateway) -> None:
+def _bury(session: Session, gateway: Gateway, now: datetime) -> None:
     """Take a gateway out of everything, but for what old requests tell of."""
     number = identity(gateway)
     gateway_delegation.put(session, number, [])
@@ -262,6 +242,10 @@ def _bury(session: Session, gateway: Gateway) -> None:
         DelegationMode.CUSTOMIZED,
     )
     gateway.token_digest = gateway.token_expires_at = None
+    # Its host hears of it when it checks in.
+    for channel in session.exec(select(GatewayChannel).where(GatewayChannel.gateway_id == number)).all():
+        channel.closed_at = channel.closed_at or now
+        session.add(channel)
     gateway.revision += 1
     session.add(gateway)
 

@@ -25,7 +25,7 @@ from model import naming
 from model.errors import CertgateError, Unavailable
 from model.states import ConnectionStatus, InstallState
 from model.tables import CertificateAuthority, CertificateRequest
-from operations import authorities, gateways
+from operations import authorities, gateways, manager_key
 from operations.context import Context
 from operations.lookup import identity
 from workflows import attributes
@@ -105,6 +105,9 @@ def home_findings(home: Path) -> Iterator[Finding]:
         for path in folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077:
                 open_files.append(path)
+    own = home / manager_key.FILE_NAME
+    if own.is_file() and stat.S_IMODE(own.stat().st_mode) & 0o077:
+        open_files.append(own)
     keys = [path for path in open_files if "key" in path.name or path.suffix == ".db"]
     if keys:
         told = f"{keys[0]} can be read by others: run chmod 600 on it"

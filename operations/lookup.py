@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, false, or_, true
 from sqlmodel import Session, col, select
 
+from model import access
 from model.errors import NotFound
 from model.rules import permissions
 from model.states import DelegationMode, Privilege
@@ -23,8 +24,7 @@ from model.tables import (
 )
 from operations.context import Actor
 
-# Starts the `name_key` of a gateway that was deleted but is still told of by old requests; no name can begin so.
-GONE = "#"
+GONE = access.GONE
 
 
 def identity(row: Any) -> int:

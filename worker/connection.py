@@ -14,10 +14,10 @@ from temporalio.common import SearchAttributeIndexedValueType
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.runtime import Runtime, TelemetryConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import HttpConnectProxyConfig, RPCError, RPCStatusCode
 
 from model.errors import InvalidInput, Unavailable
-from worker import embedded_state
+from worker import embedded_state, proxies
 from worker.converter import DATA_CONVERTER
 from worker.settings import Settings
 from workflows import attributes
@@ -57,27 +57,41 @@ async def connect(
     is starting, that is said at once.
 
     Raises:
-        InvalidInput: the SDK's environment configuration is wrong.
+        InvalidInput: the SDK's environment configuration, or the proxy's credential, is wrong.
         Unavailable: nothing answers, or it refuses us; the sentence names the address.
     """
     deadline = time.monotonic() + wait.total_seconds()
+    # What an embedded server says on the loopback interface goes through no proxy.
+    proxy = proxies.of(settings.temporal) if settings.temporal.outside else None
     while True:
         config = outside_config(settings) if settings.temporal.outside else _embedded_config(settings)
         if config is not None:
             try:
-                return await _attempt(config, data_converter, runtime, identity)
+                return await _attempt(config, proxy, data_converter, runtime, identity)
             except (RuntimeError, RPCError) as error:
                 if (permanent := _permanent(error, config)) is not None:
                     raise permanent from None
+                if proxy is not None:
+                    await proxies.examine(proxy, config.get("target_host", ""))
         if time.monotonic() >= deadline or (config is None and not embedded_state.supervised(settings.home)):
             raise Unavailable(_unreachable(settings, config))
         await asyncio.sleep(POLL)
 
 
 async def _attempt(
-    config: ClientConnectConfig, data_converter: DataConverter, runtime: Runtime | None, identity: str | None
+    config: ClientConnectConfig,
+    proxy: HttpConnectProxyConfig | None,
+    data_converter: DataConverter,
+    runtime: Runtime | None,
+    identity: str | None,
 ) -> Client:
-    client = await Client.connect(**config, data_converter=data_converter, runtime=runtime, identity=identity)
+    client = await Client.connect(
+        **config,
+        data_converter=data_converter,
+        runtime=runtime,
+        identity=identity,
+        http_connect_proxy_config=proxy,
+    )
     # Connecting succeeds before the server knows its namespaces, and with a namespace that is not there.
     await client.count_workflows("WorkflowId = 'none'", rpc_timeout=timedelta(seconds=5))
     return client
@@ -128,7 +142,8 @@ def _unreachable(settings: Settings, config: ClientConnectConfig | None) -> str:
     if settings.temporal.outside and config is not None:
         namespace = config.get("namespace", "default")
         return (
-            f"Temporal at {config.get('target_host')} does not answer for the namespace '{namespace}'; "
+            f"Temporal at {config.get('target_host')} does not answer for the namespace '{namespace}'"
+            f"{f' through the proxy {settings.temporal.proxy}' if settings.temporal.proxy else ''}; "
             "check address, namespace and TLS settings."
         )
     if config is None:

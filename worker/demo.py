@@ -18,19 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.registry import Surroundings
-from connectors.secrets import resolve
-from model.database import Database
 from model.errors import CertgateError, Unavailable
 from model.states import AccessMethod, InstallState, Role
 from operations import administrators, bootstrap, decisions, endpoints, identity, requests, submission
-from operations.context import Context, now
-from worker import gateway_home, readiness, settings
+from operations.context import Context
+from worker import local, readiness, settings
 from worker.door import Door
 from worker.playground import DisposableNginx, served_by
 from worker.settings import Settings
 from worker.up import Addresses, up
-from worker.up import gateway_home as gateway_folder
 
 NAME = "demo.example"
 _REQUESTER, _APPROVER = "alice", "bob"
@@ -161,13 +157,7 @@ def _home(folder: Path) -> Settings:
 
 
 async def _prepare(home: Settings) -> None:
-    database = Database(home.database_url.get_secret_value())
-    try:
-        prepared = await bootstrap.prepare(database, Surroundings(home.home, resolve), now())
-    finally:
-        database.close()
-    assert prepared.gateway_id is not None
-    gateway_home.write(gateway_folder(home), prepared.gateway_id, bootstrap.LOCAL_GATEWAY, manager_home=home.home)
+    await local.prepare(home)
 
 
 def _acting(door: Door, login: str) -> Context:

@@ -21,6 +21,13 @@ profile = ""            # a profile in the SDK's configuration file
 config_file = ""        # that file, where it is not in its usual place
 namespace = "default"   # TEMPORAL_NAMESPACE; of the embedded server or of the cluster
 
+proxy = ""              # http://host:port of an HTTP proxy that connections go through (CONNECT)
+proxy_credential = ""   # its user:password, as a reference such as file:/etc/certgate/proxy or env:PROXY_PASSWORD
+
+[trust]
+key_file = ""           # CERTGATE_MANAGER_KEY_FILE: the manager's key, where managers on several machines share it;
+                        # without it the manager makes its own, manager.key in its home
+
 [dashboard]
 host = "127.0.0.1"      # CERTGATE_DASHBOARD_HOST; anything else is for containers and reverse proxies
 port = 8501             # CERTGATE_DASHBOARD_PORT; 0: any free one
@@ -34,9 +41,11 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from connectors.secrets import Reference
 from model.errors import InvalidInput, Unavailable
 
 FILE_NAME = "certgate.toml"
@@ -49,6 +58,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _none_if_empty(given: object) -> object:
+    """An empty string in a file means the same as no key."""
+    return None if given == "" else given
+
+
+def _proxy(given: str) -> str:
+    """``http://host:port``, as most people write it, in that form."""
+    parts = urlsplit(given if "://" in given else f"http://{given}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.username or parts.password:
+        raise ValueError("must not hold a password: name a file with proxy_credential")
+    if parts.scheme != "http" or not parts.hostname or port is None or parts.path.strip("/") or parts.query:
+        raise ValueError("must look like http://host:port")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"http://{host}:{port}"
+
+
 class TemporalSettings(_Section):
     """Where Temporal is. `outside` decides between the embedded server and a configured cluster."""
 
@@ -59,6 +88,8 @@ class TemporalSettings(_Section):
     profile: str | None = None
     config_file: Path | None = None
     namespace: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    proxy: Annotated[Annotated[str, AfterValidator(_proxy)] | None, BeforeValidator(_none_if_empty)] = None
+    proxy_credential: Annotated[Reference | None, BeforeValidator(_none_if_empty)] = None
 
     @property
     def outside(self) -> bool:
@@ -69,6 +100,12 @@ class TemporalSettings(_Section):
     def embedded_namespace(self) -> str:
         """The namespace to use in the embedded server."""
         return self.namespace or "default"
+
+
+class TrustSettings(_Section):
+    """Where the manager's key is, if not in its home."""
+
+    key_file: Path | None = None
 
 
 class DashboardSettings(_Section):
@@ -86,6 +123,7 @@ class Settings(_Section):
     database_url: SecretStr
     temporal: TemporalSettings = TemporalSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    trust: TrustSettings = TrustSettings()
 
     @property
     def logs(self) -> Path:
@@ -109,6 +147,7 @@ class _File(_Section):
     database: _DatabaseFile = _DatabaseFile()
     temporal: TemporalSettings = TemporalSettings()
     dashboard: DashboardSettings = DashboardSettings()
+    trust: TrustSettings = TrustSettings()
 
 
 def load(home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -141,9 +180,10 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
             database_url=_database_url(file.database, folder, variables),
             temporal=TemporalSettings.model_validate(temporal),
             dashboard=DashboardSettings.model_validate(dashboard),
+            trust=TrustSettings(key_file=_key_file(file.trust, folder, variables)),
         )
     except ValidationError as error:
-        raise InvalidInput(f"The environment has a wrong setting: {_explain(error)}.") from None
+        raise InvalidInput(f"The environment has a wrong setting: {explain(error)}.") from None
 
 
 def _home(named: Path | None, variables: Mapping[str, str]) -> Path:
@@ -174,10 +214,10 @@ def _read_file(path: Path) -> _File:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}.") from None
     except ValidationError as error:
-        raise InvalidInput(f"{path} is wrong: {_explain(error)}.") from None
+        raise InvalidInput(f"{path} is wrong: {explain(error)}.") from None
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The first complaint, in words, and without the value: it may be a secret."""
     first = error.errors(include_input=False, include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -197,6 +237,14 @@ def _database_url(file: _DatabaseFile, home: Path, variables: Mapping[str, str])
     if file.url_file is not None and file.url_file != Path():
         return _secret_file(home / file.url_file, "database.url_file")
     return SecretStr(f"sqlite:///{home / 'certgate.db'}")
+
+
+def _key_file(file: TrustSettings, home: Path, variables: Mapping[str, str]) -> Path | None:
+    if variables.get("CERTGATE_MANAGER_KEY_FILE"):
+        return Path(variables["CERTGATE_MANAGER_KEY_FILE"]).absolute()
+    if file.key_file is not None and file.key_file != Path():
+        return home / file.key_file
+    return None
 
 
 def _secret_file(path: Path, named_by: str) -> SecretStr:

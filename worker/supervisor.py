@@ -26,6 +26,7 @@ from worker.processes import ProcessIdentity
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart; doubled each time
 STABLE = 60.0  # seconds after which a child counts as healthy again and the pause begins anew
+FINAL = 3  # the exit status of a process that somebody who may say so has refused (the command line's "not permitted")
 LOOK = 5.0  # seconds between two looks at the size of the logs
 
 
@@ -158,6 +159,7 @@ class _Child:
         self._watch: asyncio.Task[None] | None = None
         self._started = 0.0
         self._was_ready = False
+        self._gave_up = False
         self.restarts = 0
 
     @property
@@ -166,8 +168,8 @@ class _Child:
 
     @property
     def hopeless(self) -> bool:
-        """It never got ready and died three times: more attempts would only hide the reason from who waits."""
-        return not self._was_ready and self.restarts >= 2 and self.pid is None
+        """It was refused, or died three times before it was ready: more attempts would only hide the reason."""
+        return self._gave_up or (not self._was_ready and self.restarts >= 2 and self.pid is None)
 
     async def end_predecessor(self) -> None:
         """A child of a supervisor that was killed may still be draining; two at once would be one too many."""
@@ -219,9 +221,12 @@ class _Child:
         return True
 
     def complaint(self) -> str:
+        last = self._last_words()
+        return f"The process '{self._spec.name}' did not get ready{f': {last}' if last else ''} (log: {self._log})"
+
+    def _last_words(self) -> str:
         lines = [line.strip() for line in logs.tail(self._log, self._log_start).splitlines() if line.strip()]
-        last = f": {lines[-1][:300]}" if lines else ""
-        return f"The process '{self._spec.name}' did not get ready{last} (log: {self._log})"
+        return lines[-1][:300] if lines else ""
 
     async def stop(self) -> None:
         if self._watch is not None:
@@ -254,6 +259,13 @@ class _Child:
             if time.monotonic() - self._started > STABLE:
                 pause = FIRST_PAUSE
             self._kill_group(self._process.pid)
+            if code == FINAL:
+                # It was told that it is not wanted: started again, it would only be told so again.
+                self._gave_up = True
+                self._notify(
+                    f"The process '{self._spec.name}' has ended and is not started again: {self._last_words()}"
+                )
+                return
             how = f"with status {code}" if code >= 0 else f"by signal {-code}"
             self._notify(f"The process '{self._spec.name}' ended {how}; it is started again (log: {self._log}).")
             while True:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.admission import Admissions
 from activities.decisions import Decisions
+from activities.enrollment import Enrollments
 from activities.gateways import Gateways
 from activities.installation import Installations
 from activities.issuance import Issuance
@@ -30,9 +32,11 @@ from connectors.secrets import resolve
 from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
+from operations import manager_key
 from operations.reconcile import keep_started
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
+from worker.check_in import keep_checking_in
 from worker.gateway_home import GatewayHome
 from worker.settings import Settings
 from workflows.registry import WORKFLOWS, runner
@@ -50,14 +54,17 @@ _STICKY = timedelta(seconds=4)
 _RECONNECT = timedelta(seconds=2)
 
 
-def manager_activities(database: Database, surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
-    """The steps that the manager runs."""
+def manager_activities(
+    database: Database, surroundings: Surroundings, key: X25519PrivateKey
+) -> Sequence[Callable[..., Any]]:
+    """The steps that the manager runs; `key` is its own (`operations/manager_key.py`)."""
     orders = Orders(surroundings)
     admissions = Admissions(database, surroundings.clock)
     decisions = Decisions(database, surroundings.clock)
     issuance = Issuance(database, surroundings.clock)
     renewals = Renewals(database, surroundings.clock)
     gateways = Gateways(database, surroundings.clock)
+    enrollments = Enrollments(database, surroundings.clock, key)
     return [
         admissions.admit,
         admissions.accept_csr,
@@ -72,7 +79,9 @@ def manager_activities(database: Database, surroundings: Surroundings) -> Sequen
         renewals.rest_renewal,
         renewals.admit_revocation,
         renewals.record_revocation,
-        gateways.join,
+        enrollments.join,
+        enrollments.check_in,
+        gateways.place,
         gateways.admit_discovery,
         gateways.record_discovery,
         *ModuleRecords(database, surroundings.clock).steps(),
@@ -122,11 +131,13 @@ def manager_worker(
     )
 
 
-def gateway_worker(client: Client, gateway_id: int, activities: Sequence[Callable[..., Any]]) -> Worker:
-    """A gateway's worker, not yet running."""
+def gateway_worker(
+    client: Client, gateway_id: int, activities: Sequence[Callable[..., Any]], *, channel: int = 1
+) -> Worker:
+    """A gateway's worker on one channel, not yet running."""
     return Worker(
         client,
-        task_queue=gateway_queue(gateway_id),
+        task_queue=gateway_queue(gateway_id, channel),
         activities=list(activities),
         graceful_shutdown_timeout=DRAIN,
         activity_task_poller_behavior=_POLLERS,
@@ -142,7 +153,9 @@ async def run_manager(settings: Settings) -> None:
     try:
         database.upgrade()
         surroundings = Surroundings(settings.home, resolve)
-        activities = manager_activities(database, surroundings)
+        given = settings.trust.key_file
+        key = manager_key.establish(database, given or settings.home / manager_key.FILE_NAME, given=given is not None)
+        activities = manager_activities(database, surroundings, key)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="records") as executor:
 
             async def work(client: Client) -> None:
@@ -171,8 +184,20 @@ async def run_gateway(home: GatewayHome) -> None:
     activities = gateway_activities(Surroundings(home.folder, resolve))
 
     async def work(client: Client) -> None:
+        worker = gateway_worker(client, home.gateway_id, activities, channel=home.channel)
         # Whoever started it looks for its readiness in that home: the manager's on this machine, else its own.
-        await _drained(gateway_worker(client, home.gateway_id, activities), settings.home, "gateway")
+        serving = asyncio.create_task(_drained(worker, settings.home, "gateway"))
+        telling = asyncio.create_task(keep_checking_in(client, home))
+        try:
+            await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (telling, serving):
+                task.cancel()
+            ends = await asyncio.gather(telling, serving, return_exceptions=True)
+        # A refusal by the manager ends this process, after what has begun has come to its end.
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
     await _supervised(settings, f"gateway-{home.gateway_id}", work)
 

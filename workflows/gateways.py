@@ -1,4 +1,4 @@
-"""Gateways join; their endpoints are discovered."""
+"""Gateways join and check in; their endpoints are discovered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from workflows import attributes, options
 from workflows.steps import NotPickedUp, StepFailed, at_queue, records
 
 with workflow.unsafe.imports_passed_through():
+    from activities.enrollment import Enrollments
     from activities.gateways import Gateways
     from activities.installation import Installations
     from model import messages as m
@@ -21,12 +22,22 @@ _PICK_UP = timedelta(seconds=30)
 
 @workflow.defn(name="GatewayJoin")
 class GatewayJoinWorkflow:
-    """A gateway spends its enrollment token. Workflow id ``join-<gateway id>``, on the manager's task queue."""
+    """A gateway spends its enrollment token. Workflow id ``join-<gateway id>-…``, on the manager's task queue."""
 
     @workflow.run
     async def run(self, start: m.JoinStart) -> m.JoinResult:
-        """Judge the token."""
-        return await records(Gateways.join, start)
+        """Judge the token and agree on the channel."""
+        return await records(Enrollments.join, start)
+
+
+@workflow.defn(name="GatewayCheckIn")
+class GatewayCheckInWorkflow:
+    """A gateway that starts tells what it is. Workflow id ``check-in-<gateway>-<channel>``, on the manager's queue."""
+
+    @workflow.run
+    async def run(self, start: m.CheckInStart) -> m.CheckInResult:
+        """Hear it, or tell the gateway that its channel is dead."""
+        return await records(Enrollments.check_in, start)
 
 
 @workflow.defn(name="EndpointDiscovery")
@@ -42,7 +53,7 @@ class EndpointDiscoveryWorkflow:
             found: m.Discovery = await at_queue(
                 Installations.discover,
                 m.DiscoverEndpoint(admission.endpoint),
-                queue=gateway_queue(admission.gateway_id),
+                queue=gateway_queue(admission.gateway_id, admission.channel),
                 how=options.LOOK,
                 canceled=lambda: False,
                 pick_up=_PICK_UP,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from workflows.gateways import EndpointDiscoveryWorkflow, GatewayJoinWorkflow
+from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
 from workflows.modules import GatewaySyncWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
@@ -15,6 +15,7 @@ WORKFLOWS: tuple[type, ...] = (
     CertificateRenewalWorkflow,
     CertificateRevocationWorkflow,
     GatewayJoinWorkflow,
+    GatewayCheckInWorkflow,
     EndpointDiscoveryWorkflow,
     GatewaySyncWorkflow,
 )

@@ -51,6 +51,7 @@ class DiscoveryAdmission:
     gateway_id: int
     gateway: str
     endpoint: EndpointAccess
+    channel: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,61 @@ class RecordDiscovery:
 
 @dataclass(frozen=True)
 class JoinStart:
-    """A gateway shows that it holds its enrollment token: `token_digest` is the SHA-256 of the token's secret."""
+    """A gateway asks to join. `sealed` is a `JoinWord` that only the manager can open (`model/channel.py`); what stands
+    beside it is public and bound into the seal. `token_digest`, `version` and `os` were all that 0.1 sent."""
 
     gateway_id: int
-    token_digest: str
-    version: str
-    os: str
+    token_digest: str = ""
+    version: str = ""
+    os: str = ""
+    channel: int = 1
+    installation: str = ""
+    public_key: str = ""
+    sealed: str = ""
 
 
 @dataclass(frozen=True)
 class JoinResult:
-    """`refused` says why; else the gateway's own name."""
+    """`refused` says why; else the gateway's own name, and the manager's proof that it holds the channel key."""
 
     refused: str | None
     gateway: str = ""
+    confirmation: str = ""
+
+
+@dataclass(frozen=True)
+class GatewayAsked:
+    """Ask where a gateway is to be found."""
+
+    gateway_id: int
+
+
+@dataclass(frozen=True)
+class GatewayPlace:
+    """Where a gateway takes its work now. `unserved` says why it may not work for a request any more, or is None;
+    `joined` whether a host has ever been on this channel."""
+
+    gateway_id: int
+    gateway: str
+    channel: int
+    joined: bool = True
+    unserved: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckInStart:
+    """A gateway tells what it is; `sealed` opens with the channel's key only."""
+
+    gateway_id: int
+    channel: int
+    installation: str
+    public_key: str
+    sealed: str
+
+
+@dataclass(frozen=True)
+class CheckInResult:
+    """`refused`: this gateway is not to work any more. `note`: it is, but somebody should hear of something."""
+
+    refused: str | None
+    note: str | None = None

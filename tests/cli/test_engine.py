@@ -84,9 +84,26 @@ async def test_add_and_join_a_gateway(engine: World, certgate: Certgate, tmp_pat
     assert "cgj_" not in added.out + added.err
     joined = await call("gateway", "join", "--token-file", str(token), "--gateway-home", str(home), "--json")
     assert joined.value["name"] == "by hand"
-    assert sorted(path.name for path in home.iterdir()) == ["gateway.toml"]
+    assert sorted(path.name for path in home.iterdir()) == ["channel-1.key", "gateway.toml"]
+    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
     again = await call("gateway", "join", "--token-file", str(token), "--gateway-home", str(tmp_path / "other"))
-    assert again.code == 3
+    assert (again.code, again.err.count("\n")) == (3, 1)
+    assert "was used before" in again.err
+    # The same host may ask again: its answer may have been lost.
+    assert (await call("gateway", "join", "--token-file", str(token), "--gateway-home", str(home))).code == 0
+    assert (await call("gateway", "token", "by hand")).code == 1
+    newer = tmp_path / "newer"
+    assert (await call("gateway", "restore", "by hand", "--token-file", str(newer))).code == 2  # nobody can be asked
+    restored = await call("gateway", "restore", "by hand", "--token-file", str(newer), "--yes", "--json")
+    assert (restored.code, restored.value["channel"]) == (0, 2)
+    assert "cgj_" not in restored.out + restored.err
+    run = [sys.executable, "-m", "cli.main", "gateway", "run", "--gateway-home", str(home)]
+    dead = await asyncio.to_thread(subprocess.run, run, capture_output=True, text=True, check=False)
+    assert (dead.returncode, dead.stderr.splitlines()[-1].count("was closed on")) == (3, 1), dead.stderr
+    assert "Traceback" not in dead.stderr
+    assert (await call("gateway", "join", "--token-file", str(newer), "--gateway-home", str(home))).code == 0
+    assert sorted(path.name for path in home.iterdir() if path.is_file()) == ["channel-2.key", "gateway.toml"]
+    assert "channel = 2" in (home / "gateway.toml").read_text()
     shown = await call("gateway", "show", "By Hand", "--json")
     assert (shown.value["id"], shown.value["status"]) == (added.value["id"], "Disconnected")
     # The home of one gateway never becomes another's, and the other's token is not spent by trying.

@@ -18,6 +18,8 @@ import jsonschema
 import pytest
 import yaml
 
+from model import channel
+
 ROOT = Path(__file__).parents[2]
 ONE_SHOT = {"temporal-schema", "temporal-namespace", "migrate", "enroll"}
 OURS = {"migrate", "manager", "enroll", "gateway", "dashboard"}
@@ -104,6 +106,8 @@ def test_the_gateway_sees_no_database_and_no_secret(services: dict[str, dict[str
     assert not set(gateway["networks"]) & {"store", "temporal-store"}
     assert "secrets" not in gateway
     assert "manager:/home/certgate" not in gateway["volumes"]
+    # Who does not judge joins does not hold the manager's key either.
+    assert {name for name, one in services.items() if "manager_key" in one.get("secrets", [])} == {"migrate", "manager"}
     stores = {"database": ["store"], "temporal-database": ["temporal-store"]}
     assert {name: services[name]["networks"] for name in stores} == stores
 
@@ -180,7 +184,8 @@ def test_secrets_are_made_once_in_a_closed_folder(tmp_path: Path) -> None:
     subprocess.run(["sh", str(script)], check=True)
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
-    assert set(made) == {"temporal_database_password", "database_password", "database_url"}
+    assert set(made) == {"temporal_database_password", "database_password", "database_url", "manager_key"}
+    channel.read_private(made["manager_key"].encode())
     assert len(made["database_password"]) == 48
     assert made["database_password"] in made["database_url"]
     subprocess.run(["sh", str(script)], check=True)

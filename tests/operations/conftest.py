@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
-from model import audit, x509
+from model import access, audit, channel, x509
 from model.database import Database
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
@@ -32,6 +32,7 @@ from model.tables import (
     Department,
     Endpoint,
     EndpointBinding,
+    Fact,
     Gateway,
     Installation,
     Organization,
@@ -99,6 +100,8 @@ def records(filled: Path, tmp_path: Path) -> Iterator[Records]:
 def fill(database: Database) -> None:
     """Alpha has a department Web; request 1 and certificate 1 are Web's; nothing is Beta's but a gateway."""
     with database.write() as session:
+        session.add(Fact(name=access.INSTALLATION, value="0123456789ab"))
+        session.add(Fact(name=access.MANAGER_KEY, value=channel.public_text(channel.new_key())))
         alpha, beta = Organization(name="Alpha"), Organization(name="Beta")
         session.add_all([alpha, beta])
         session.flush()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 import pytest
 
 from connectors.registry import Surroundings
-from model.errors import Conflict, InvalidInput, NotPermitted
+from model.errors import Conflict, InvalidInput
 from model.states import CertificateStatus, ConnectionStatus, InstallState
-from model.tables import CertificateRequest, Gateway
-from operations import bootstrap, certificates, endpoints, gateway_changes, gateways, health, joining
+from model.tables import CertificateRequest
+from operations import bootstrap, certificates, endpoints, gateways, health
 from operations.endpoints import NewEndpoint
 from tests.support.world import World, wait_until
 
@@ -25,31 +24,6 @@ async def issued(world: World, name: str) -> int:
     certificate_id = world.show(number).certificate_id
     assert certificate_id is not None
     return certificate_id
-
-
-async def test_a_token_is_spent_once(shared_world: World) -> None:
-    admin = shared_world.context("admin")
-    enrollment = gateway_changes.add(admin, gateway_changes.NewGateway("joins"))
-    token = joining.read_token(enrollment.token)
-    assert (await gateways.statuses(admin))[enrollment.gateway_id] == ConnectionStatus.PENDING
-    wrong = joining.Token(token.gateway_id, token.name, "another secret")
-    with pytest.raises(NotPermitted, match="not the token"):
-        await joining.join(shared_world.client, wrong, attempt="0")
-    joined = await joining.join(shared_world.client, token, attempt="1")
-    assert joined.gateway == "joins"
-    # The answer was lost and the same host asks again.
-    assert await joining.join(shared_world.client, token, attempt="1") == joined
-    with pytest.raises(NotPermitted, match="used before"):
-        await joining.join(shared_world.client, token, attempt="2")
-    with shared_world.database.read() as session:
-        row = session.get_one(Gateway, enrollment.gateway_id)
-    assert row.joined_at is not None
-    assert row.token_digest is None
-    assert (row.version, row.os) == (joining.own_version(), joining.own_system())
-    assert (await gateways.statuses(admin))[enrollment.gateway_id] == ConnectionStatus.DISCONNECTED
-    history = await shared_world.client.get_workflow_handle(f"join-{enrollment.gateway_id}").fetch_history()
-    assert token.secret not in history.to_json()
-    assert hashlib.sha256(token.secret.encode()).hexdigest() != token.secret
 
 
 async def test_the_local_gateway_is_connected(shared_world: World) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import func
 from sqlmodel import select
@@ -12,9 +9,9 @@ from sqlmodel import select
 from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from model.states import DelegationMode
 from model.tables import CertificateRequest, Gateway, Keystore
-from operations import gateway_changes, gateway_delegation, gateways, joining
+from operations import gateway_changes, gateway_delegation, gateways, tokens
 from operations.gateway_changes import NewGateway
-from tests.operations.conftest import NOW, Records
+from tests.operations.conftest import Records
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a" * 129, "a_b", "a/b", "#1", "a\nb", "<b>", "ß" * 100])
@@ -40,24 +37,10 @@ def test_comments_have_a_limit(records: Records) -> None:
         gateway_changes.add(records.acting("mrao"), NewGateway("new", comments="x" * 257))
 
 
-def test_a_token_says_where_to_go_and_only_its_hash_is_kept(records: Records) -> None:
-    enrollment = gateway_changes.add(
-        records.acting("mrao"), NewGateway("new", address="temporal.example:7233", namespace="n")
-    )
-    token = joining.read_token(enrollment.token + "\n")
-    assert (token.gateway_id, token.name) == (enrollment.gateway_id, "new")
-    assert (token.address, token.namespace) == ("temporal.example:7233", "n")
-    with records.database.read() as session:
-        row = session.get_one(Gateway, enrollment.gateway_id)
-    assert row.token_digest == hashlib.sha256(token.secret.encode()).hexdigest()
-    assert row.token_expires_at == NOW + timedelta(hours=24)
-    assert token.secret not in repr(enrollment) + repr(token) + repr(row)
-
-
 @pytest.mark.parametrize("text", ["", "cgj_", "cgj_!!!", "cgt_abc", "cgj_e30", "cgj_WzFd", "cgj_" + "A" * 100_000])
 def test_what_is_no_token_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        joining.read_token(text)
+        tokens.read(text)
     assert text not in caught.value.message or len(text) < 5
 
 

@@ -24,6 +24,7 @@ from operations import (
     certificates,
     decisions,
     endpoints,
+    enrollment,
     gateway_changes,
     gateway_delegation,
     gateways,
@@ -182,6 +183,11 @@ TABLE: dict[str, Row] = {
     "gateway_changes.hanging": Row(lambda c, r: gateway_changes.hanging(c, "alpha"), stranger=HIDDEN),
     "gateway_changes.delete": Row(
         lambda c, r: gateway_changes.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN
+    ),
+    "enrollment.new_token": Row(lambda c, r: enrollment.new_token(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "enrollment.restore": Row(lambda c, r: enrollment.restore(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "enrollment.restore a general one": Row(
+        lambda c, r: enrollment.restore(c, "general"), OK, REFUSED, REFUSED, REFUSED, REFUSED
     ),
     "endpoints.listing": Row(
         lambda c, r: names(endpoints.listing(c)), {"nginx"}, {"nginx"}, {"nginx"}, {"nginx"}, set()

@@ -24,7 +24,7 @@ from model import messages, naming
 from model.database import Database
 from model.states import AccessMethod, CertificateStatus, InstallState, Role
 from model.tables import Administrator, Endpoint, EndpointBinding, RoleAssignment
-from operations import bootstrap, decisions, requests, submission
+from operations import bootstrap, decisions, manager_key, requests, submission
 from operations.context import Actor, Context, now
 from operations.identity import recognize
 from operations.lookup import identity
@@ -163,13 +163,14 @@ async def world(
         surroundings = Surroundings(folder, resolve, clock=clock)
         prepared = await bootstrap.prepare(database, surroundings, clock())
         assert prepared.gateway_id is not None
+        key = manager_key.establish(database, folder / manager_key.FILE_NAME)
         gateway_home = folder / "gateway"
         gateway_home.mkdir(mode=0o700)
         gateway_surroundings = Surroundings(gateway_home, resolve, clock=clock)
         executor = stack.enter_context(ThreadPoolExecutor(16))
         made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, clock)
         await stack.enter_async_context(
-            workers.manager_worker(client, workers.manager_activities(database, surroundings), executor)
+            workers.manager_worker(client, workers.manager_activities(database, surroundings, key), executor)
         )
         await stack.enter_async_context(
             workers.gateway_worker(client, prepared.gateway_id, workers.gateway_activities(gateway_surroundings))

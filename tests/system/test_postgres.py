@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -308,7 +309,9 @@ async def outside(folder: Path, server: Postgres, name: str) -> AsyncIterator[Sc
             TEMPORAL_ADDRESS=f"127.0.0.1:{port}",
             TEMPORAL_NAMESPACE="certgate",
             CERTGATE_DATABASE_URL_FILE=str(url_file),
+            CERTGATE_MANAGER_KEY_FILE=str(folder / "manager-key"),
         )
+        (folder / "manager-key").write_text(secrets.token_hex(32) + "\n")
         client = None
         while client is None:
             assert temporal.poll() is None, (folder / "temporal.log").read_text()
@@ -360,6 +363,12 @@ async def test_the_processes_of_the_composition_by_hand(server: Postgres, tmp_pa
             assert (detail["status"], detail["install_state"]) == ("ISSUED", "COMPLETED")
             assert detail["served_fingerprint"] == detail["issued_fingerprint"] == await served(nginx.sites[0])
 
+            # A manager with a key of its own would be one that no gateway knows.
+            own = {key: one for key, one in scaled.environment.items() if key != "CERTGATE_MANAGER_KEY_FILE"}
+            command = certgate(scaled.folder / "stranger", "manager")
+            stranger = await asyncio.to_thread(subprocess.run, command, env=own, capture_output=True, text=True)
+            assert (stranger.returncode, "Traceback" in stranger.stderr) == (1, False)
+            assert "manager.key" in stranger.stderr
             # Two managers on one database and one queue, each with a home of its own: whatever they share is still
             # done once. The CA's folder is named in the database.
             managers.append(await scaled.service("manager", scaled.folder / "manager-2", "manager"))

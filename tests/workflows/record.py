@@ -7,7 +7,6 @@ that began under it may still be running.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import sys
 import tempfile
@@ -18,14 +17,13 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from activities import modules_file
-from model import naming
-from model.messages import AdministratorWord, JoinStart, RevocationStart
+from model import channel, naming
+from model.messages import AdministratorWord, RevocationStart
 from model.states import InstallMode, InstallState
 from model.tables import Certificate, Gateway
-from operations import modules
+from operations import enrollment, joining, modules, tokens
 from tests.support.world import World, world
 from worker.playground import DisposableNginx
-from workflows.gateways import GatewayJoinWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
 
@@ -120,14 +118,13 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
 
     with made.database.write() as session:
         session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
-    join = await made.client.start_workflow(
-        GatewayJoinWorkflow.run,
-        JoinStart(2, hashlib.sha256(b"unknown").hexdigest(), "0.1.0", "Linux"),
-        id=naming.join_workflow(2),
-        task_queue=naming.MANAGER_QUEUE,
-    )
-    await join.result()
-    await keep("join-refused", join)
+    token = tokens.read(enrollment.new_token(made.context("admin"), "branch").token)
+    key = channel.new_key()
+    parties = joining.parties_of(token, key)
+    await joining.join(made.client, token, key)
+    await keep("join", made.client.get_workflow_handle(naming.join_workflow(token.gateway_id, parties.gateway_key)))
+    await joining.check_in(made.client, key, parties, [], made.clock())
+    await keep("check-in", made.client.get_workflow_handle(naming.check_in_workflow(token.gateway_id, 1)))
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:

@@ -1,0 +1,100 @@
+"""``certgate gateway token|restore``: a gateway's host comes, or comes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.common import Json, Yes, confirm, emit_json, opened, say, write_new
+from model.states import AccessMethod
+
+if TYPE_CHECKING:
+    from operations.tokens import Enrollment
+    from worker.settings import Settings
+
+Name = Annotated[str, typer.Argument(help="The gateway's name in any case, or its ID.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="Write the enrollment token there (0600, must not exist) and don't print it.")
+]
+
+
+def register(gateways: typer.Typer) -> None:
+    """Hang the commands into `certgate gateway`."""
+    gateways.command("token")(new_token)
+    gateways.command("restore")(restore_gateway)
+
+
+def new_token(name: Name, token_file: TokenFile = None, as_json: Json = False) -> None:
+    """Make another enrollment token for a gateway that has not joined yet; the one before is void."""
+    from operations import enrollment, gateways
+
+    with opened() as door:
+        context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
+        row = gateways.show(context, gateways.find(context, name))
+        address, namespace = temporal_of(door.settings)
+        with kept(token_file) as keep:
+            made = keep(enrollment.new_token(context, row.id, address=address, namespace=namespace))
+    show_token(made, token_file, {"name": row.name}, as_json)
+    say(f"Gateway {row.name} has a new token; it can be used once, within 24 hours.")
+
+
+def restore_gateway(name: Name, token_file: TokenFile = None, yes: Yes = False, as_json: Json = False) -> None:
+    """Give a lost or rebuilt host the same gateway again: shuts the host before out at once, and makes a new token.
+
+    Endpoints, keystores and delegation stay; open requests go on as soon as the new host has joined.
+    """
+    from operations import enrollment, gateways
+
+    with opened() as door:
+        context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
+        row = gateways.show(context, gateways.find(context, name))
+        confirm(f"Restore gateway {row.name}, and shut out the host that is this gateway now?", yes)
+        address, namespace = temporal_of(door.settings)
+        with kept(token_file) as keep:
+            made = keep(enrollment.restore(context, row.id, address=address, namespace=namespace))
+    show_token(made, token_file, {"name": row.name, "channel": made.channel}, as_json)
+    say(f"Gateway {row.name} waits for its new host: join it there with the token, once, within 24 hours.")
+
+
+@contextmanager
+def kept(token_file: Path | None) -> Iterator[Callable[[Enrollment], Enrollment]]:
+    """A place for a token, made before the token is: one that can't be kept would be lost."""
+    if token_file is not None:
+        write_new(token_file, "")
+
+    def keep(made: Enrollment) -> Enrollment:
+        if token_file is not None:
+            token_file.write_text(made.token + "\n", encoding="utf-8")
+        return made
+
+    try:
+        yield keep
+    except BaseException:
+        if token_file is not None:
+            token_file.unlink(missing_ok=True)
+        raise
+
+
+def show_token(made: Enrollment, token_file: Path | None, more: dict[str, Any], as_json: bool) -> None:
+    """Print a token, or where it is."""
+    value = {"id": made.gateway_id, "expires_at": made.expires_at, **more}
+    value.update({"token_file": str(token_file)} if token_file is not None else {"token": made.token})
+    if as_json:
+        emit_json(value)
+    elif token_file is None:
+        print(made.token)
+
+
+def temporal_of(settings: Settings) -> tuple[str, str]:
+    """Where this installation's Temporal is, for a gateway's token; an empty address when it isn't known now."""
+    from worker import connection, embedded_state
+
+    if settings.temporal.outside:
+        config = connection.outside_config(settings)
+        return config.get("target_host") or "", config.get("namespace") or "default"
+    record = embedded_state.find(settings.home)
+    return record.address if record else "", settings.temporal.embedded_namespace
