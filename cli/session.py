@@ -36,7 +36,9 @@ def login(
     with opened() as door:
         if name is not None:
             lasting = duration(lifetime)
-            actor = identity.sign_in(door.database, name, secret(f"Password of {name}", password_file), now())
+            password = secret(f"Password of {name}", password_file)
+            method = AccessMethod.COMMAND_LINE
+            actor = identity.sign_in(door.database, name, password, now(), access_method=method)
             token = administrators.token(door.context(actor, AccessMethod.COMMAND_LINE), name, lasting)
         else:
             token = first_line(token_file) if token_file else secret("Token", None)

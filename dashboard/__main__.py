@@ -1,54 +1,38 @@
 """Runs the dashboard of the home that CERTGATE_HOME names: ``python -m dashboard``, also from any other folder.
 
-Theme and manners are in `.streamlit/config.toml` beside the script; what safety depends on is given as flags, which
-nothing in a person's own Streamlit settings or environment overrides.
+Theme and manners are in `.streamlit/config.toml` beside the script; what safety depends on is in `dashboard/web`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from model.errors import CertgateError
 from worker import processes
 from worker.settings import Settings, load
 
-SCRIPT = Path(__file__).parent / "app.py"
+PORT = "CERTGATE_DASHBOARD_PORT"
 
 
-def arguments(settings: Settings) -> Sequence[str]:
-    """What ``streamlit`` is called with."""
-    dashboard = settings.dashboard
-    flags = {
-        "server.address": dashboard.host,
-        "server.port": str(dashboard.port or processes.free_port()),
-        "server.headless": "true",
-        "server.enableXsrfProtection": "true",
-        "server.enableCORS": "true",
-        "server.enableStaticServing": "false",
-        "server.maxUploadSize": "1",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-        "global.developmentMode": "false",
-        # A run is never cut off in the middle: it may just have submitted something.
-        "runner.fastReruns": "false",
-    }
-    return ["run", str(SCRIPT), *(f"--{name}={value}" for name, value in flags.items())]
+def settled() -> Settings:
+    """The settings, with a port that is known from now on to everything in this process. Raises `CertgateError`."""
+    settings = load()
+    if settings.dashboard.port == 0:
+        os.environ[PORT] = str(processes.free_port())
+        settings = load()
+    return settings
 
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     try:
-        settings = load()
+        settings = settled()
     except CertgateError as error:
         sys.exit(error.message)
-    from streamlit.web import cli
+    from dashboard.web.server import serve
 
-    sys.argv = ["streamlit", *arguments(settings)]
-    cli.main()
+    serve(settings.dashboard)
 
 
 if __name__ == "__main__":

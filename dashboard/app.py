@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboard import components, navigation, places, session
 from dashboard.guard import guarded
-from dashboard.views import sign_in
+from dashboard.web import addresses
+from model.errors import CertgateError
 from operations.context import Context
 
 
@@ -22,19 +23,31 @@ def _account(acting: Context) -> None:
             st.rerun()
 
 
+def _leave(why: str) -> None:
+    """Nobody is signed in: the browser goes to the sign-in page, which is none of Streamlit's."""
+    with st.container(key="farewell"):
+        st.title("Signed out", anchor=False)
+        components.notice("info", why)
+        st.link_button("Sign in", addresses.SIGN_IN, icon=":material/login:")
+    st.logout()
+
+
 def main() -> None:
     """One run."""
-    st.set_page_config(page_title="certgate", page_icon=":material/shield_lock:", layout="wide")
+    st.set_page_config(page_title="certgate", page_icon=str(components.MARK), layout="wide")
     components.dress()
-    acting = None
-    if session.signed_in():
-        with guarded():
-            acting = session.context()
+    acting, why = None, ""
+    try:
+        acting = session.context()
+    except session.SessionEnded as ended:
+        why = session.farewell() or ended.message
+    except CertgateError as error:
+        components.warning(error.message)
+        return
     pages = navigation.pages(acting)
     page = st.navigation(pages, position="sidebar" if acting else "hidden")
     if acting is None:
-        if not session.signed_in():
-            sign_in.show()
+        _leave(why)
         return
     st.set_page_config(page_title=f"{page.title} · certgate")
     places.remember([one for section in pages.values() for one in section])

@@ -16,6 +16,8 @@ from model.states import CertificateStatus, InstallState, Outcome
 Kind = Literal["error", "warning", "success", "info"]
 
 _FOLDER = Path(__file__).parent
+# A Material icon would be fetched from another host.
+MARK = _FOLDER / "mark.svg"
 _ICONS: dict[Kind, str] = {"error": "error", "warning": "warning", "success": "check_circle", "info": "info"}
 _SEATS = "seats"
 

@@ -127,16 +127,34 @@ class Administrator(SQLModel, table=True):
 
 
 class DashboardSession(SQLModel, table=True):
-    """A signed-in browser; only the SHA-256 of its cookie is kept. `way` is ``password`` or ``oidc``."""
+    """A signed-in browser; only the SHA-256 of its cookie is kept. `way` is ``password`` or ``oidc``. `ended` is why it
+    holds no longer; the row stays until `expires_at`, so that the browser can be told."""
 
     __tablename__ = "dashboard_session"
     id: int | None = Field(default=None, primary_key=True)
     administrator_id: int = Field(foreign_key="administrator.id", index=True)
     digest: str = Field(max_length=64, unique=True)
     way: str = Field(max_length=16)
+    address: str = Field(default="", max_length=64)
+    agent: str = Field(default="", max_length=256)
     created_at: datetime = _time()
     seen_at: datetime = _time()
     expires_at: datetime = _time(index=True)
+    ended: str | None = Field(default=None, max_length=16)
+
+
+class KnownBrowser(SQLModel, table=True):
+    """A browser in which an administrator signed in by password before: it has failures of its own, so that strangers
+    who lock the account don't lock him out. Only the SHA-256 of its cookie is kept."""
+
+    __tablename__ = "known_browser"
+    id: int | None = Field(default=None, primary_key=True)
+    administrator_id: int = Field(foreign_key="administrator.id", index=True)
+    digest: str = Field(max_length=64)
+    failed_sign_ins: int = 0
+    locked_until: datetime | None = _time(null=True)
+    expires_at: datetime = _time(index=True)
+    __table_args__ = (UniqueConstraint("administrator_id", "digest"),)
 
 
 class Preference(SQLModel, table=True):

@@ -19,9 +19,9 @@ from model import access
 from model.errors import Conflict, InvalidInput, NotFound
 from model.states import Privilege, Role
 from model.tables import AccessToken, Administrator, RoleAssignment
-from operations import lookup, roles
+from operations import lookup, roles, sessions
 from operations.context import Context
-from operations.identity import hash_password, mint_token
+from operations.identity import forget_browsers, hash_password, mint_token
 from operations.lookup import identity
 from operations.roles import Assignment, RoleRow
 
@@ -204,7 +204,9 @@ def deactivate(context: Context, login: str | int) -> None:
         roles.keep_an_owner(session)
         for token in session.exec(select(AccessToken).where(AccessToken.administrator_id == row.id)).all():
             session.delete(token)
-        told = f"Administrator {row.login} was deactivated; his tokens are void."
+        sessions.end_all_of(session, identity(row), sessions.Ended.DEACTIVATED, context.clock())
+        forget_browsers(session, identity(row))
+        told = f"Administrator {row.login} was deactivated; his sessions have ended and his tokens are void."
         context.tell(session, "administrator.deactivated", "administrator", told, object_id=row.id)
 
 
@@ -222,7 +224,8 @@ def activate(context: Context, login: str | int) -> None:
 
 
 def set_password(context: Context, login: str | int, password: str) -> None:
-    """Set one's own password, or as MRAO anybody's. Raises `NotFound`, `InvalidInput` (too short), `NotPermitted`."""
+    """Set one's own password, or as MRAO anybody's; all his sessions end. Raises `NotFound`, `InvalidInput` (too
+    short), `NotPermitted`."""
     with context.acting("administrator.password", "administrator") as session:
         row = lookup.administrator(session, context.actor, login)
         if row.id != context.actor.id:
@@ -230,7 +233,9 @@ def set_password(context: Context, login: str | int, password: str) -> None:
         row.password_hash = hash_password(password)
         row.locked_until, row.failed_sign_ins = None, 0
         session.add(row)
-        told = f"The password of {row.login} was set."
+        sessions.end_all_of(session, identity(row), sessions.Ended.PASSWORD, context.clock())
+        forget_browsers(session, identity(row))
+        told = f"The password of {row.login} was set; his sessions have ended."
         context.tell(session, "administrator.password", "administrator", told, object_id=row.id)
 
 

@@ -31,6 +31,10 @@ key_file = ""           # CERTGATE_MANAGER_KEY_FILE: the manager's key, where ma
 [dashboard]
 host = "127.0.0.1"      # CERTGATE_DASHBOARD_HOST; anything else is for containers and reverse proxies
 port = 8501             # CERTGATE_DASHBOARD_PORT; 0: any free one
+public_url = ""         # CERTGATE_DASHBOARD_PUBLIC_URL: what people type, if not host and port: behind a proxy
+trusted_proxies = ["127.0.0.1"]  # whose word (X-Forwarded-For) is taken for where a browser is
+idle_minutes = 120      # a session that nobody uses ends after so long
+session_hours = 12      # a session ends after so long in any case
 ```
 """
 
@@ -108,11 +112,30 @@ class TrustSettings(_Section):
     key_file: Path | None = None
 
 
+def _origin(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    bare = parts._replace(path="", query="", fragment="").geturl()
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or url.rstrip("/") != bare:
+        raise ValueError("must be a scheme and a host without a path, such as https://certgate.example.com")
+    return bare.lower()
+
+
 class DashboardSettings(_Section):
-    """Where the dashboard listens."""
+    """Where the dashboard listens, where browsers find it, and how long their sessions last."""
 
     host: str = "127.0.0.1"
     port: Port = 8501
+    public_url: Annotated[str, AfterValidator(_origin)] = ""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1",)
+    idle_minutes: Annotated[int, Field(ge=5, le=1440)] = 120
+    session_hours: Annotated[int, Field(ge=1, le=720)] = 12
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come over HTTPS."""
+        return self.public_url.startswith("https://")
 
 
 class Settings(_Section):
@@ -171,7 +194,7 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
     if variables.get("TEMPORAL_NAMESPACE"):
         temporal["namespace"] = variables["TEMPORAL_NAMESPACE"]
     dashboard = file.dashboard.model_dump()
-    for key in ("host", "port"):
+    for key in ("host", "port", "public_url"):
         if variables.get(f"CERTGATE_DASHBOARD_{key.upper()}"):
             dashboard[key] = variables[f"CERTGATE_DASHBOARD_{key.upper()}"]
     try:

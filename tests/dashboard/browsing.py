@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.dashboard.scene import PASSWORD
 from worker.processes import free_port
@@ -117,7 +119,9 @@ class Visitor:
         self.page.get_by_role("dialog").get_by_role("button", name=name).click()
 
     def settled(self) -> None:
-        """Wait until Streamlit has finished its run and everything is drawn."""
+        """Wait until Streamlit has finished its run and everything is drawn; the sign-in page is not Streamlit's."""
+        if urlsplit(self.page.url).path == "/sign-in":
+            return
         expect(self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
         expect(self.page.locator('[data-testid="stSkeleton"]')).to_have_count(0)
 
@@ -134,6 +138,23 @@ class Visitor:
         expect(canvas).to_be_visible()
         self.settled()
         table.click(position={"x": 18, "y": 36 + 36 * position + 18})
+
+    def choose(self, label: str, choice: str) -> None:
+        """Pick from a select box. A run that was just begun may close its list: it is opened until picked from."""
+        option = self.page.get_by_role("option", name=choice)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self.settled()
+            self.page.get_by_role("combobox", name=label).click()
+            try:
+                option.click(timeout=2000)
+            except PlaywrightTimeout:
+                if time.monotonic() > deadline:
+                    raise
+                self.page.keyboard.press("Escape")
+            else:
+                self.settled()
+                return
 
     def query(self, name: str) -> str | None:
         """A value in the address."""

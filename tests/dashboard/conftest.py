@@ -9,9 +9,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dashboard import session
 from tests.dashboard import scene as scenes
-from tests.dashboard.scene import PASSWORD, Scene
+from tests.dashboard.scene import Scene
 
+COOKIE = "cookie"
 SCRIPT = Path(__file__).parents[2] / "dashboard" / "app.py"
 
 
@@ -32,8 +34,10 @@ Visit = Callable[..., AppTest]
 
 
 @pytest.fixture
-def visit(scene: Scene) -> Visit:
-    """Open an address of the dashboard, signed in as somebody unless told otherwise."""
+def visit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Open an address of the dashboard, signed in as somebody unless told otherwise. The driver has no browser: what a
+    cookie would be is kept in the tab's state."""
+    monkeypatch.setattr(session, "presented", lambda: st.session_state.get(COOKIE))
 
     def opened(path: str = "requests", *, login: str | None = "bob", **query: str) -> AppTest:
         app = AppTest.from_file(str(SCRIPT), default_timeout=60)
@@ -44,9 +48,7 @@ def visit(scene: Scene) -> Visit:
             (hashed for hashed, page in pages.items() if page.get("url_pathname") == path), app._page_hash
         )
         if login is not None:
-            app.text_input(key="login").input(login)
-            app.text_input(key="password").input(PASSWORD)
-            app.button[0].click()
+            app.session_state[COOKIE] = scenes.signed_in(scene, login)
         app.run()
         assert not app.exception
         return app

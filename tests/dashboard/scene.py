@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from model import audit, x509
 from model.database import Database
@@ -42,8 +42,10 @@ from model.tables import (
     Organization,
     RoleAssignment,
 )
+from operations import sessions
 from operations.identity import hash_password
 from operations.lookup import identity
+from operations.sessions import Beginning, Lifetimes
 from tests import pki
 
 PASSWORD = "correct horse battery"
@@ -123,6 +125,14 @@ def administrator(
             privileges=[str(privilege) for privilege in privileges],
         )
     )
+
+
+def signed_in(scene: Scene, login: str) -> str:
+    """The token of a new session."""
+    lifetimes = Lifetimes(timedelta(hours=2), timedelta(hours=12))
+    with scene.database.read() as session:
+        row = session.exec(select(Administrator).where(Administrator.login == login)).one()
+    return sessions.begin(scene.database, Beginning(identity(row), "password"), lifetimes, datetime.now(UTC))
 
 
 def _keep(scene: Scene, session: Session, name: str, row: Any) -> int:

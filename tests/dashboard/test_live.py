@@ -160,7 +160,6 @@ def test_from_the_form_to_the_certificate_that_is_served(
     assert detail.install_state == InstallState.COMPLETED
     assert detail.served_fingerprint == detail.issued_fingerprint
     bob.open("/certificates?c-q=shop.example.test")
-    bob.try_sign_in("bob", PASSWORD)
     expect(bob.page.get_by_text("1–1 of 1")).to_be_visible()
     bob.shot("live-certificates")
 

@@ -39,13 +39,15 @@ from operations import (
     profiles,
     requests,
     roles,
+    sessions,
     submission,
     trust,
 )
 from operations.context import Context
 from tests import pki
-from tests.operations.conftest import Records
+from tests.operations.conftest import NOW, Records
 
+HOUR = timedelta(hours=1)
 ROLES = ("mrao", "rao", "bare", "drao", "stranger")
 OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
 # Operations on a context that others call inside theirs, after they have authorized.
@@ -371,6 +373,10 @@ TABLE: dict[str, Row] = {
     "trust.add": owners(lambda c, r: trust.add(c, ROOT)),
     "trust.remove": owners(lambda c, r: _missing(lambda: trust.remove(c, "0" * 64))),
     "health.doctor": owners(lambda c, r: health.doctor(c, r.surroundings)),
+    "sessions.listing": Row(lambda c, r: _sessions(c, r), {"mrao", "rao"}, {"rao"}, set(), set(), set()),
+    "sessions.listing of another": owners(lambda c, r: sessions.listing(c, HOUR, "requester"), hidden=True),
+    "sessions.end": owners(lambda c, r: sessions.end(c, "requester"), hidden=True),
+    "sessions.end one's own": Row(lambda c, r: sessions.end(c, c.actor.login)),
     "requests.listing": Row(lambda c, r: requests.listing(c).total, 1, 1, 1, 1, 0),
     "requests.counts": Row(
         lambda c, r: requests.counts(c, "status"),
@@ -398,6 +404,13 @@ def _own_token(context: Context, records: Records, login: str) -> None:
         number = session.exec(select(AccessToken.id)).one()
     assert number is not None
     administrators.revoke_token(context, login, number)
+
+
+def _sessions(context: Context, records: Records) -> set[str]:
+    for login in ("mrao", "rao"):
+        beginning = sessions.Beginning(records.acting(login).actor.id, "password")
+        sessions.begin(records.database, beginning, sessions.Lifetimes(HOUR, HOUR), NOW)
+    return {row.login for row in sessions.listing(context, HOUR)}
 
 
 def _missing(act: Callable[[], Any]) -> str:
