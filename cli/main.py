@@ -26,6 +26,7 @@ from cli import (
     gateway,
     keystore,
     organization,
+    overview,
     policy,
     processes,
     profile,
@@ -50,6 +51,7 @@ app = typer.Typer(
 for nouns in (
     processes,
     session,
+    overview,
     request,
     certificate,
     gateway,

@@ -9,6 +9,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import words
 from model.states import CertificateStatus, InstallState, Outcome
@@ -83,6 +84,18 @@ def facts(pairs: Sequence[tuple[str, str | None]]) -> None:
             with st.container(key=f"fact-{seat()}", gap=None):
                 st.caption(label)
                 st.text(value or "–")
+
+
+def tiles() -> DeltaGenerator:
+    """A row of tiles, as many as fit."""
+    return st.container(key=f"tiles-{seat()}")
+
+
+def tile(count: int, colour: words.Colour) -> DeltaGenerator:
+    """A count, to be followed by what it counts."""
+    box = st.container(key=f"tile-{colour}-{seat()}", gap=None)
+    box.container(key=f"figure-{seat()}").text(f"{count:,}")
+    return box
 
 
 def copyable(label: str, value: str) -> None:

@@ -16,6 +16,8 @@ StateT = TypeVar("StateT", bound=StrEnum)
 
 PAGE = "page"
 PAGE_SIZE = 50
+# The step after the last of "ends within".
+EXPIRED = "Expired"
 
 
 def search(key: str, placeholder: str) -> str:

@@ -11,7 +11,16 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from dashboard import places, session
-from dashboard.views import certificate, certificates, new_request, request, requests
+from dashboard.views import (
+    certificate,
+    certificates,
+    new_request,
+    organization,
+    organizations,
+    overview,
+    request,
+    requests,
+)
 from model.states import Privilege
 from operations.context import Context
 
@@ -36,6 +45,11 @@ def holders(privilege: Privilege) -> Callable[[Context], bool]:
     return lambda acting: session.holds(acting, privilege)
 
 
+def start() -> None:
+    """The address without a path leads to the overview, which has a path of its own that can be shared."""
+    places.go(places.OVERVIEW)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A page: where it stands, what draws it, its title, address and Material icon. Without an icon it is not in the
@@ -50,6 +64,8 @@ class Entry:
 
 
 ENTRIES: tuple[Entry, ...] = (
+    Entry("", start, "certgate", places.START),
+    Entry("", overview.show, "Overview", places.OVERVIEW, "dashboard"),
     Entry("Certificates", requests.show, "Requests", places.REQUESTS, "inbox"),
     Entry("Certificates", request.show, "Request", places.REQUEST),
     Entry(
@@ -57,6 +73,8 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry("Certificates", certificates.show, "Certificates", places.CERTIFICATES, "verified"),
     Entry("Certificates", certificate.show, "Certificate", places.CERTIFICATE),
+    Entry("Settings", organizations.show, "Organizations", places.ORGANIZATIONS, "corporate_fare"),
+    Entry("Settings", organization.show, "Organization", places.ORGANIZATION),
 )
 
 
@@ -71,8 +89,8 @@ def pages(acting: Context | None) -> dict[str, list[StreamlitPage]]:
             entry.show,
             title=entry.title,
             icon=f":material/{entry.icon}:" if entry.icon else None,
-            url_path=entry.place,
-            default=entry.place == places.HOME,
+            url_path=entry.place or None,
+            default=entry.place == places.START,
             visibility="visible" if entry.icon else "hidden",
         )
         found[entry.section].append(page)

@@ -10,19 +10,32 @@ from streamlit.navigation.page import StreamlitPage
 
 _PAGES = "pages"
 
+OVERVIEW = "overview"
 REQUESTS = "requests"
 REQUEST = "request"
 NEW_REQUEST = "new-request"
 CERTIFICATES = "certificates"
 CERTIFICATE = "certificate"
 
-# What opens without a path in the address.
-HOME = REQUESTS
+GATEWAYS = "gateways"
+ORGANIZATIONS = "organizations"
+ORGANIZATION = "organization"
+ADMINISTRATORS = "administrators"
+ADMINISTRATOR = "administrator"
+PROFILES = "profiles"
+POLICIES = "policies"
+TRUST = "trust"
+AUTHORITIES = "authorities"
+AUDIT = "audit"
+ACCOUNT = "account"
+
+# The address without a path; Streamlit gives the page there no other.
+START = ""
 
 
 def remember(pages: Sequence[StreamlitPage]) -> None:
     """The pages of this run, by their address."""
-    st.session_state[_PAGES] = {page.url_path or HOME: page for page in pages}
+    st.session_state[_PAGES] = {page.url_path: page for page in pages}
 
 
 def known(place: str) -> bool:
@@ -35,7 +48,7 @@ def go(place: str, **query: str) -> NoReturn:
     st.switch_page(st.session_state[_PAGES][place], query_params=query)
 
 
-def link(place: str, label: str, icon: str, query: Mapping[str, str] | None = None) -> None:
+def link(place: str, label: str, icon: str, query: Mapping[str, str | Sequence[str]] | None = None) -> None:
     """A link to another page. The label is our own words."""
     st.page_link(
         st.session_state[_PAGES][place], label=label, icon=f":material/{icon}:", query_params=dict(query or {})

@@ -93,13 +93,16 @@ class CertificateDetail:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which certificates; empty fields keep all. `search` looks into common name, serial number and fingerprint."""
+    """Which certificates; empty fields keep all. `search` looks into common name, serial number and fingerprint.
+    `expiring_within_days` keeps those that end so soon, `expired` those that have ended; neither keeps what was
+    replaced or revoked."""
 
     search: str = ""
     statuses: Sequence[CertificateStatus] = ()
     expiring_within_days: int | None = None
     gateway: str | None = None
     organization: str | None = None
+    expired: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Page:
 def listing(context: Context, wanted: Filter = Filter(), offset: int = 0, limit: int = 100) -> Page:
     """Certificates that the actor may see; the newest first, or by expiry when that is asked for."""
     conditions = _conditions(context, wanted)
-    by_expiry = wanted.expiring_within_days is not None
+    by_expiry = wanted.expiring_within_days is not None or wanted.expired
     order = col(Certificate.not_after) if by_expiry else col(Certificate.id).desc()
     with context.database.read() as session:
         total = session.execute(_joined(sqlalchemy.select(func.count())).where(*conditions)).scalar_one()
@@ -316,9 +319,15 @@ def _conditions(context: Context, wanted: Filter) -> list[sqlalchemy.ColumnEleme
     if wanted.statuses:
         conditions.append(col(Certificate.status).in_(wanted.statuses))
     if wanted.expiring_within_days is not None:
-        conditions.append(col(Certificate.not_after) <= context.clock() + timedelta(days=wanted.expiring_within_days))
+        now = context.clock()
+        conditions.append(col(Certificate.not_after) > now)
+        conditions.append(col(Certificate.not_after) <= now + timedelta(days=wanted.expiring_within_days))
         if not wanted.statuses:
             conditions.append(col(Certificate.status) == CertificateStatus.ISSUED)
+    if wanted.expired:
+        conditions.append(col(Certificate.not_after) <= context.clock())
+        if not wanted.statuses:
+            conditions.append(col(Certificate.status).in_((CertificateStatus.ISSUED, CertificateStatus.EXPIRED)))
     if wanted.gateway:
         conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
     if wanted.organization:

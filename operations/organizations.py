@@ -78,14 +78,16 @@ def add(context: Context, name: str) -> OrganizationRow:
         return OrganizationRow(number, name)
 
 
-def rename(context: Context, name: str, new_name: str) -> OrganizationRow:
-    """Give an organization another name. Raises `NotFound`, `InvalidInput`, `Conflict`, `NotPermitted`."""
+def rename(context: Context, which: str | int, new_name: str, seen: str | None = None) -> OrganizationRow:
+    """Give an organization another name; `seen` is the one that it was seen with. Raises `NotFound`, `InvalidInput`,
+    `Conflict` (there is one; somebody else renamed it meanwhile), `NotPermitted`."""
     with context.acting("organization.renamed", "organization") as session:
-        row = lookup.organization(session, context.actor, name)
+        row = lookup.organization(session, context.actor, which)
         context.require_owner("rename organizations")
+        _refuse_late("Organization", row.name, seen)
         new_name = checked_name(new_name, "An organization's name")
         if new_name != row.name:
-            _refuse_twin(session, new_name)
+            _refuse_twin(session, new_name, identity(row))
             told = f"Organization {row.name} is now called {new_name}."
             row.name = new_name
             session.add(row)
@@ -94,31 +96,30 @@ def rename(context: Context, name: str, new_name: str) -> OrganizationRow:
         return OrganizationRow(identity(row), row.name)
 
 
-def remove(context: Context, name: str) -> None:
-    """Remove an organization on which nothing hangs. Raises `Conflict` that says what does, `NotFound`,
-    `NotPermitted`."""
+def hanging(context: Context, which: str | int, department: str | int | None = None) -> str:
+    """What hangs on an organization, or on one of its departments, and keeps it from being removed; empty: nothing.
+    Raises `NotFound`, `NotPermitted`."""
     with context.acting("organization.removed", "organization") as session:
-        row = lookup.organization(session, context.actor, name)
+        row = lookup.organization(session, context.actor, which)
+        part = None if department is None else lookup.department(session, context.actor, row, department)
         context.require_owner("remove organizations")
-        number = identity(row)
-        refuse_if_used(
-            f"Organization {row.name}",
-            {
-                "department": _count(session, Department.organization_id, number),
-                "request": _count(session, CertificateRequest.organization_id, number),
-                "certificate": _count(session, Certificate.organization_id, number),
-                "delegation of a gateway": _count(session, Delegation.organization_id, number),
-                "role of an administrator": _count(session, RoleAssignment.organization_id, number),
-                "approval policy": _count(session, ApprovalPolicy.organization_id, number),
-            },
-        )
+        return said(_uses(session, row) if part is None else _department_uses(session, part))
+
+
+def remove(context: Context, which: str | int, seen: str | None = None) -> None:
+    """Remove an organization on which nothing hangs. Raises `Conflict` that says what does, or when somebody else
+    renamed it meanwhile, `NotFound`, `NotPermitted`."""
+    with context.acting("organization.removed", "organization") as session:
+        row = lookup.organization(session, context.actor, which)
+        context.require_owner("remove organizations")
+        _refuse_late("Organization", row.name, seen)
+        refuse_if_used(f"Organization {row.name}", _uses(session, row))
         session.delete(row)
-        context.tell(
-            session, "organization.removed", "organization", f"Organization {name} was removed.", object_id=number
-        )
+        told = f"Organization {row.name} was removed."
+        context.tell(session, "organization.removed", "organization", told, object_id=row.id)
 
 
-def add_department(context: Context, organization: str, name: str) -> OrganizationRow:
+def add_department(context: Context, organization: str | int, name: str) -> OrganizationRow:
     """Add a department. Raises `NotFound`, `InvalidInput`, `Conflict`, `NotPermitted`."""
     with context.acting("department.added", "department") as session:
         owner = lookup.organization(session, context.actor, organization)
@@ -139,16 +140,19 @@ def add_department(context: Context, organization: str, name: str) -> Organizati
     return next(row for row in listing(context) if row.id == identity(owner))
 
 
-def rename_department(context: Context, organization: str, name: str, new_name: str) -> None:
-    """Give a department another name. Raises `NotFound`, `InvalidInput`, `Conflict`, `NotPermitted`."""
+def rename_department(
+    context: Context, organization: str | int, which: str | int, new_name: str, seen: str | None = None
+) -> None:
+    """Give a department another name; `seen` is the one that it was seen with. Raises as `rename`."""
     with context.acting("department.renamed", "department") as session:
         owner = lookup.organization(session, context.actor, organization)
-        row = lookup.department(session, context.actor, owner, name)
+        row = lookup.department(session, context.actor, owner, which)
         context.require_owner("rename departments")
+        _refuse_late("Department", row.name, seen)
         new_name = checked_name(new_name, "A department's name")
         if new_name == row.name:
             return
-        _refuse_department_twin(session, owner, new_name)
+        _refuse_department_twin(session, owner, new_name, identity(row))
         told = f"Department {owner.name}/{row.name} is now called {new_name}."
         row.name = new_name
         session.add(row)
@@ -156,28 +160,18 @@ def rename_department(context: Context, organization: str, name: str, new_name: 
         context.tell(session, "department.renamed", "department", told, object_id=row.id, scope=scope)
 
 
-def remove_department(context: Context, organization: str, name: str) -> None:
-    """Remove a department on which nothing hangs. Raises `Conflict` that says what does, `NotFound`,
-    `NotPermitted`."""
+def remove_department(context: Context, organization: str | int, which: str | int, seen: str | None = None) -> None:
+    """Remove a department on which nothing hangs. Raises as `remove`."""
     with context.acting("department.removed", "department") as session:
         owner = lookup.organization(session, context.actor, organization)
-        row = lookup.department(session, context.actor, owner, name)
+        row = lookup.department(session, context.actor, owner, which)
         context.require_owner("remove departments")
-        number = identity(row)
-        refuse_if_used(
-            f"Department {owner.name}/{name}",
-            {
-                "request": _count(session, CertificateRequest.department_id, number),
-                "certificate": _count(session, Certificate.department_id, number),
-                "delegation of a gateway": _count(session, Delegation.department_id, number),
-                "role of an administrator": _count(session, RoleAssignment.department_id, number),
-            },
-        )
+        _refuse_late("Department", row.name, seen)
+        refuse_if_used(f"Department {owner.name}/{row.name}", _department_uses(session, row))
         session.delete(row)
-        told = f"Department {owner.name}/{name} was removed."
-        context.tell(
-            session, "department.removed", "department", told, object_id=number, scope=Scope(identity(owner), number)
-        )
+        told = f"Department {owner.name}/{row.name} was removed."
+        scope = Scope(identity(owner), row.id)
+        context.tell(session, "department.removed", "department", told, object_id=row.id, scope=scope)
 
 
 def checked_name(name: str, what: str, longest: int = _LONGEST_NAME) -> str:
@@ -215,15 +209,45 @@ def _count(session: Session, column: Any, number: int) -> int:
     return session.exec(select(func.count()).select_from(column.class_).where(col(column) == number)).one()
 
 
-def _refuse_twin(session: Session, name: str) -> None:
-    if session.exec(select(Organization.id).where(Organization.name == name)).first() is not None:
-        raise Conflict(f"There is an organization {name!r} already.")
+def _uses(session: Session, row: Organization) -> dict[str, int]:
+    number = identity(row)
+    return {
+        "department": _count(session, Department.organization_id, number),
+        "request": _count(session, CertificateRequest.organization_id, number),
+        "certificate": _count(session, Certificate.organization_id, number),
+        "delegation of a gateway": _count(session, Delegation.organization_id, number),
+        "role of an administrator": _count(session, RoleAssignment.organization_id, number),
+        "approval policy": _count(session, ApprovalPolicy.organization_id, number),
+    }
 
 
-def _refuse_department_twin(session: Session, owner: Organization, name: str) -> None:
-    statement = select(Department.id).where(Department.organization_id == owner.id, Department.name == name)
-    if session.exec(statement).first() is not None:
-        raise Conflict(f"Organization {owner.name} has a department {name!r} already.")
+def _department_uses(session: Session, row: Department) -> dict[str, int]:
+    number = identity(row)
+    return {
+        "request": _count(session, CertificateRequest.department_id, number),
+        "certificate": _count(session, Certificate.department_id, number),
+        "delegation of a gateway": _count(session, Delegation.department_id, number),
+        "role of an administrator": _count(session, RoleAssignment.department_id, number),
+    }
+
+
+def _refuse_late(what: str, name: str, seen: str | None) -> None:
+    if seen is not None and seen != name:
+        raise Conflict(f"{what} {seen} was renamed meanwhile by somebody else; it is called {name} now.")
+
+
+def _refuse_twin(session: Session, name: str, own: int | None = None) -> None:
+    """Names differ by more than the case of their letters: nobody could tell them apart in a list."""
+    for number, there in session.exec(select(Organization.id, Organization.name)).all():
+        if number != own and there.casefold() == name.casefold():
+            raise Conflict(f"There is an organization {there!r} already.")
+
+
+def _refuse_department_twin(session: Session, owner: Organization, name: str, own: int | None = None) -> None:
+    statement = select(Department.id, Department.name).where(Department.organization_id == owner.id)
+    for number, there in session.exec(statement).all():
+        if number != own and there.casefold() == name.casefold():
+            raise Conflict(f"Organization {owner.name} has a department {there!r} already.")
 
 
 def scopes_named(

@@ -140,7 +140,8 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which requests; empty fields keep all. `search` looks into common name and order number."""
+    """Which requests; empty fields keep all. `search` looks into common name and order number; `unfinished` keeps those
+    that have not ended."""
 
     search: str = ""
     statuses: Sequence[CertificateStatus] = ()
@@ -148,6 +149,7 @@ class Filter:
     gateway: str | None = None
     organization: str | None = None
     awaiting_me: bool = False
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -345,6 +347,8 @@ def _conditions(context: Context, wanted: Filter) -> list[ColumnElement[bool]]:
         conditions.append(col(Gateway.name_key) == wanted.gateway.casefold())
     if wanted.organization:
         conditions.append(col(Organization.name) == wanted.organization)
+    if wanted.unfinished:
+        conditions.append(col(CertificateRequest.closed).is_(False))
     if wanted.awaiting_me:
         decided = select(Decision.request_id).where(Decision.administrator_id == context.actor.id)
         conditions += [

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import components, filters, places, session, tables, words
 from dashboard.components import zone
 from model.states import CertificateStatus
-from operations import certificates
+from operations import certificates, overview
 from operations.certificates import CertificateRow, Filter
 from operations.context import Context, now
 
@@ -32,7 +32,7 @@ _STATUSES = {
         CertificateStatus.REVOKED,
     )
 }
-_WITHIN = {"7 days": 7, "30 days": 30, "90 days": 90}
+_WITHIN: dict[str, int | None] = {f"{days} days": days for days in overview.WITHIN} | {filters.EXPIRED: None}
 
 
 def show() -> None:
@@ -101,6 +101,7 @@ def _filters(context: Context) -> Filter:
         search=text,
         statuses=tuple(statuses),
         expiring_within_days=_WITHIN[days] if days else None,
+        expired=days == filters.EXPIRED,
         gateway=at_gateway,
         organization=of_organization,
     )

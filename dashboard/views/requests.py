@@ -40,6 +40,7 @@ _NOTHING: dict[str, object] = {
     "gateway": None,
     "organization": None,
     "mine": False,
+    "unfinished": False,
 }
 
 
@@ -79,11 +80,13 @@ def _head(context: Context) -> None:
 
 
 def _filters(context: Context) -> Filter:
-    search, mine = st.columns([3, 1], vertical_alignment="center")
+    search, mine, unfinished = st.columns([4, 1.3, 0.8], vertical_alignment="center")
     with search:
         text = filters.search("q", "Search by common name or order number")
     with mine:
         awaiting = st.toggle("Awaiting my decision", key="mine", bind="query-params", on_change=filters.first_page)
+    with unfinished:
+        still_open = st.toggle("Open only", key="unfinished", bind="query-params", on_change=filters.first_page)
     status, install, gateway, organization = st.columns(4)
     with status:
         statuses = filters.states("Status", "status", words.STATUS)
@@ -100,6 +103,7 @@ def _filters(context: Context) -> Filter:
         gateway=at_gateway,
         organization=of_organization,
         awaiting_me=awaiting,
+        unfinished=still_open,
     )
 
 

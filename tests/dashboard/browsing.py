@@ -94,11 +94,11 @@ class Visitor:
     page: Page
     address: str
 
-    def open(self, path: str = "/") -> None:
+    def open(self, path: str = "/requests") -> None:
         """Go to an address as if it had been typed."""
         self.page.goto(self.address + path)
 
-    def sign_in(self, login: str, password: str = PASSWORD, path: str = "/") -> None:
+    def sign_in(self, login: str, password: str = PASSWORD, path: str = "/requests") -> None:
         """Open an address and sign in there."""
         self.open(path)
         self.try_sign_in(login, password)

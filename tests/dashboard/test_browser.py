@@ -126,7 +126,7 @@ def test_the_inbox_filters_while_one_types_and_keeps_it_in_the_address(enter: En
 
 def test_groups_lead_to_their_requests(enter: Enter) -> None:
     visitor = enter()
-    visitor.sign_in("bob", path="/?group=Gateway")
+    visitor.sign_in("bob", path="/requests?group=Gateway")
     expect(visitor.page.get_by_text("Select a group to see its requests; 7 in all.")).to_be_visible()
     visitor.shot("inbox-groups")
     visitor.select_row(0)
@@ -137,7 +137,7 @@ def test_groups_lead_to_their_requests(enter: Enter) -> None:
 
 def test_a_selected_request_is_opened_or_decided_on(enter: Enter, filled: Scene) -> None:
     visitor = enter()
-    visitor.sign_in("bob", path="/?q=intranet")
+    visitor.sign_in("bob", path="/requests?q=intranet")
     visitor.select_row(0)
     expect(visitor.page.get_by_text("Needed before Friday.")).to_be_visible()
     visitor.shot("inbox-selected")

@@ -144,7 +144,7 @@ def test_from_the_form_to_the_certificate_that_is_served(
     number = int(alice.query("id") or 0)
 
     bob = enter()
-    bob.sign_in("bob", path="/?mine=true&q=shop.example.test")
+    bob.sign_in("bob", path="/requests?mine=true&q=shop.example.test")
     bob.select_row(0)
     bob.press("inbox-approve")
     comment = bob.page.get_by_role("dialog").get_by_role("textbox", name="Comment (optional)")

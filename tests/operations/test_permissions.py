@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from operations import (
     authorities,
     certificates,
     decisions,
+    directory,
     endpoints,
     enrollment,
     gateway_changes,
@@ -33,6 +34,7 @@ from operations import (
     keystores,
     modules,
     organizations,
+    overview,
     policies,
     preferences,
     presence,
@@ -102,6 +104,41 @@ TABLE: dict[str, Row] = {
         drao={("Alpha", "Web")},
         stranger={("Beta",)},
     ),
+    "organizations.hanging": Row(
+        lambda c, r: organizations.hanging(c, "Alpha"),
+        "1 department, 1 request, 1 certificate, 2 delegations of a gateway, 4 roles of an administrator, "
+        "1 approval policy",
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        HIDDEN,
+    ),
+    "directory.organizations": Row(
+        lambda c, r: [(row.name, row.departments, *astuple(row.counts)) for row in directory.organizations(c).rows],
+        mrao=[("Alpha", 1, 2, 1, 1, 4), ("Beta", 0, 1, 0, 0, 1)],
+        rao=[("Alpha", 1, 2, 1, 1, None)],
+        bare=[("Alpha", 1, 2, 1, 1, None)],
+        drao=[("Alpha", 1, 2, 1, 1, None)],
+        stranger=[("Beta", 0, 1, 0, 0, None)],
+    ),
+    "directory.organization": Row(lambda c, r: directory.organization(c, "Alpha"), stranger=HIDDEN),
+    "directory.departments": Row(
+        lambda c, r: [(row.name, *astuple(row.counts)) for row in directory.departments(c, "Alpha").rows],
+        mrao=[("Web", 1, 1, 1, 2)],
+        rao=[("Web", 1, 1, 1, None)],
+        bare=[("Web", 1, 1, 1, None)],
+        drao=[("Web", 1, 1, 1, None)],
+        stranger=HIDDEN,
+    ),
+    "overview.show": Row(
+        lambda c, r: _overview(c),
+        mrao=(1, 1, 1, {"request", "organization", "installation"}),
+        rao=(1, 1, 1, {"request"}),
+        bare=(1, 0, 1, None),
+        drao=(1, 1, 1, {"request"}),
+        stranger=(0, 0, 0, {"organization"}),
+    ),
+    "overview.gateways_now": Row(lambda c, r: overview.gateways_now(c)),
     "organizations.add": owners(lambda c, r: organizations.add(c, "Gamma")),
     "organizations.rename": Row(
         lambda c, r: organizations.rename(c, "Alpha", "Gamma"), OK, REFUSED, REFUSED, REFUSED, HIDDEN
@@ -393,6 +430,12 @@ TABLE: dict[str, Row] = {
     "decisions.say cancel": Row(lambda c, r: decisions.say(c, 1, "cancel"), bare=REFUSED, stranger=HIDDEN),
     "submission.submit": Row(lambda c, r: submission.submit(c, NEW_REQUEST), bare=REFUSED, stranger=HIDDEN),
 }
+
+
+def _overview(context: Context) -> Any:
+    seen = overview.show(context)
+    changes = None if seen.changes is None else {row.object_type for row in seen.changes}
+    return sum(seen.open_requests.values()), seen.awaiting_me.total, seen.expiry.valid, changes
 
 
 def _own_token(context: Context, records: Records, login: str) -> None:
