@@ -20,6 +20,7 @@ from model.tables import (
     CertificateRequest,
     Endpoint,
     Gateway,
+    Keystore,
     Organization,
 )
 
@@ -102,6 +103,8 @@ class Admissions(Records):
             return "A record that this request needs was deleted: submit it again."
         if not access.gateway_serves(session, gateway, request.organization_id, request.department_id):
             return f"Gateway {gateway.name} is not delegated to this organization or department, or not active."
+        if request.keystore_id is not None and session.get(Keystore, request.keystore_id) is None:
+            return f"The keystore that this request chose was removed from gateway {gateway.name}: submit it again."
         if not authority.active:
             return f"CA {authority.name} is switched off."
         renewal = request.renews_certificate_id is not None
@@ -136,7 +139,7 @@ class Admissions(Records):
             key_algorithm=request.key_algorithm,
             key_alias=request.key_alias,
             key_is_shared=request.key_alias != naming.key_alias(request.id),
-            keystore=keystore_access(session, request.gateway_id),
+            keystore=keystore_access(session, request),
             authority=authority_access(authority),
             authority_profile=profile.authority_profile,
             validity_seconds=profile.validity_seconds,

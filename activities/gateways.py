@@ -43,7 +43,7 @@ class Gateways(Records):
             endpoint = _endpoint(session, found.endpoint_id)
             discovery = found.discovery
             endpoint.status = EndpointStatus.INACTIVE if discovery.problem else EndpointStatus.ACTIVE
-            endpoint.last_error = discovery.problem
+            endpoint.last_error, endpoint.last_cure = discovery.problem, discovery.cure
             session.add(endpoint)
             if discovery.problem is None:
                 endpoint.discovered_at = self._clock()

@@ -8,6 +8,7 @@ from temporalio import activity
 
 from activities.failures import as_failures, heartbeating, steps
 from activities.keys import open_keystore
+from connectors.cures import cure
 from connectors.endpoints import handshake, procedure
 from connectors.endpoints.contract import Binding, Endpoint, Material, Verification
 from connectors.endpoints.journal import Journal
@@ -77,8 +78,8 @@ class Installations:
                 try:
                     bindings = await open_endpoint(wanted.endpoint, self._surroundings).discover()
                 except ConnectorError as error:
-                    return Discovery([], problem=error.message)
-                return Discovery([await _look(binding) for binding in bindings])
+                    return Discovery([], problem=error.message, cure=cure(error.message, type(error)))
+                return Discovery([await look(binding) for binding in bindings])
 
 
 def open_endpoint(access: EndpointAccess, surroundings: Surroundings) -> Endpoint:
@@ -90,7 +91,8 @@ def open_endpoint(access: EndpointAccess, surroundings: Surroundings) -> Endpoin
     return endpoint
 
 
-async def _look(binding: Binding) -> DiscoveredBinding:
+async def look(binding: Binding) -> DiscoveredBinding:
+    """What a binding serves now, by the handshakes that prove it."""
     served = await handshake.verify_all(binding.probes, handshake.Expected(None)) if binding.probes else []
     shown = next((one for one in served if one.fingerprint), None)
     trouble = next((one for one in served if one.verification != Verification.UNKNOWN_CERTIFICATE), None)

@@ -151,8 +151,11 @@ def gateway_place(session: Session, gateway: Gateway, request: CertificateReques
     return GatewayPlace(number, gateway.name, gateway.channel, joined, unserved)
 
 
-def keystore_access(session: Session, gateway_id: int) -> KeystoreAccess:
-    """The gateway's default keystore; a gateway without a row of its own has the plain PEM directory."""
-    statement = select(Keystore).where(Keystore.gateway_id == gateway_id, Keystore.name == "default")
-    row = session.exec(statement).one_or_none()
+def keystore_access(session: Session, request: CertificateRequest) -> KeystoreAccess:
+    """The keystore that a request chose, else its gateway's default one; a gateway without a row of its own has the
+    plain PEM directory."""
+    row = session.get(Keystore, request.keystore_id) if request.keystore_id is not None else None
+    if row is None:
+        statement = select(Keystore).where(Keystore.gateway_id == request.gateway_id, Keystore.name == "default")
+        row = session.exec(statement).one_or_none()
     return KeystoreAccess(row.type, dict(row.settings)) if row else KeystoreAccess("pem", {})

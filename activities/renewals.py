@@ -96,6 +96,7 @@ class Renewals(Records):
                 gateway_id=before.gateway_id,
                 endpoint_id=before.endpoint_id,
                 binding=before.binding,
+                keystore_id=before.keystore_id,
                 key_algorithm=before.key_algorithm,
                 install_mode=before.install_mode,
                 comments=f"Renews certificate {certificate.id}.",

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, pairs, plain, run, say
+from model.errors import Conflict
 from model.states import InstallMode
 
 endpoints = typer.Typer(no_args_is_help=True, help="Endpoints: the products that serve certificates.")
 
-Gateway = Annotated[str, typer.Option("--gateway", help="The gateway that reaches it.")]
-Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Gateway = Annotated[str, typer.Option("--gateway", help="The gateway that reaches it, by name or id.")]
+Name = Annotated[str, typer.Argument(help="The endpoint's name or id.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help='A setting; lists and numbers as JSON: command=["nginx"].'),
@@ -34,9 +35,10 @@ def list_endpoints(
 ) -> None:
     """List endpoints."""
     from operations import endpoints as operations
+    from operations import gateways
 
     with acting() as context:
-        rows = operations.listing(context, gateway)
+        rows = operations.listing(context, gateways.find(context, gateway) if gateway else None)
     columns = {
         "ID": lambda row: row.id,
         "Gateway": lambda row: row.gateway,
@@ -54,10 +56,11 @@ def list_endpoints(
 def show_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
     """Show one endpoint and what it served when it was last looked at."""
     from operations import endpoints as operations
+    from operations import gateways
 
     with acting() as context:
-        row = operations.show(context, gateway, name)
-        found = operations.bindings(context, gateway, name)
+        row = operations.show(context, gateways.find(context, gateway), name)
+        found = operations.bindings(context, row.gateway_id, row.id)
     fields = {
         "ID": row.id,
         "Gateway": row.gateway,
@@ -65,10 +68,13 @@ def show_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
         "Type": row.type,
         "Connection": row.connection,
         "Settings": row.settings,
+        "Of connection": row.connection_settings,
         "Install": row.install_mode,
         "Window": row.window,
         "Status": row.status,
         "Last error": row.last_error,
+        "Cure": row.last_cure,
+        "Tested": row.tested_at,
         "Discovered": row.discovered_at,
         "Bindings": "\n".join(_line(binding) for binding in found),
     }
@@ -91,20 +97,22 @@ def add_endpoint(
 ) -> None:
     """Add an endpoint. What it serves is found by `certgate endpoint discover`."""
     from operations import endpoints as operations
+    from operations import gateways
 
-    new = operations.NewEndpoint(
-        gateway=gateway,
-        name=name,
-        type=type_name,
-        connection=connection,
-        settings=pairs(setting),
-        connection_settings=pairs(connection_setting),
-        install=install,
-        window_cron=window,
-        window_zone=window_zone,
-        window_minutes=window_minutes,
-    )
+    given, of_connection = pairs(setting), pairs(connection_setting)
     with acting() as context:
+        new = operations.NewEndpoint(
+            gateway=gateways.find(context, gateway),
+            name=name,
+            type=type_name,
+            connection=connection,
+            settings=given,
+            connection_settings=of_connection,
+            install=install,
+            window_cron=window,
+            window_zone=window_zone,
+            window_minutes=window_minutes,
+        )
         row = operations.add(context, new)
     if as_json:
         emit_json(row)
@@ -127,6 +135,7 @@ def edit_endpoint(
 ) -> None:
     """Change an endpoint. An empty setting (--set KEY=) takes it back to its default."""
     from operations import endpoints as operations
+    from operations import gateways
 
     change = operations.EndpointChange(
         name=new_name,
@@ -139,7 +148,7 @@ def edit_endpoint(
         window_minutes=window_minutes,
     )
     with acting() as context:
-        row = operations.edit(context, gateway, name, change)
+        row = operations.edit(context, gateways.find(context, gateway), name, change)
     if as_json:
         emit_json(row)
     say(f"Endpoint {row.name} was edited.")
@@ -149,9 +158,10 @@ def edit_endpoint(
 def discover_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
     """Have the gateway look at what an endpoint serves, now."""
     from operations import endpoints as operations
+    from operations import gateways
 
     with acting() as context:
-        rows = run(operations.discover(context, gateway, name))
+        rows = run(operations.discover(context, gateways.find(context, gateway), name))
     columns = {
         "Binding": lambda row: row.binding,
         "Names": lambda row: row.names,
@@ -162,14 +172,33 @@ def discover_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> No
     emit_rows(rows, as_json, columns, f"{name} has no binding that serves a certificate.")
 
 
+@endpoints.command("test")
+def try_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
+    """Have the gateway try the connection to an endpoint, step by step, now. Nothing there is changed."""
+    from operations import endpoints as operations
+    from operations import gateways
+
+    with acting() as context:
+        report = run(operations.test(context, gateways.find(context, gateway), name))
+    if as_json:
+        emit_json(report)
+    else:
+        for step in report.steps:
+            say(f"{'ok     ' if step.passed else 'FAILED '}{step.name}: {step.told}")
+    if report.problem is not None:
+        raise Conflict(f"{report.problem} {report.cure or ''}".strip())
+    say(f"The connection to {name} is good.")
+
+
 @endpoints.command("remove")
 def remove_endpoint(name: Name, gateway: Gateway, yes: Yes = False) -> None:
     """Remove an endpoint that no open request and no active installation uses. What it serves stays as it is."""
     from operations import endpoints as operations
+    from operations import gateways
 
     confirm(f"Remove endpoint {name} of gateway {gateway}?", yes)
     with acting() as context:
-        operations.remove(context, gateway, name)
+        operations.remove(context, gateways.find(context, gateway), name)
     say(f"Endpoint {name} was removed.")
 
 

@@ -45,6 +45,21 @@ def sync_workflow(gateway_id: int) -> str:
     return f"sync-{gateway_id}"
 
 
+def discovery_workflow(endpoint_id: int) -> str:
+    """Workflow id of the discovery of an endpoint's bindings."""
+    return f"discovery-{endpoint_id}"
+
+
+def endpoint_test_workflow(endpoint_id: int) -> str:
+    """Workflow id of the test of the connection to an endpoint."""
+    return f"endpoint-test-{endpoint_id}"
+
+
+def keystore_workflow(keystore_id: int) -> str:
+    """Workflow id of a look into a keystore."""
+    return f"keystore-{keystore_id}"
+
+
 def key_alias(request_id: int) -> str:
     """Alias of a request's key in the gateway's keystore."""
     return f"request-{request_id}"

@@ -11,43 +11,49 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from sqlalchemy import func
 from sqlmodel import Session, col, select
-from temporalio.client import WorkflowFailureError
-from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
 
 from connectors import registry
 from connectors.errors import Permanent
-from model import messages, naming
-from model.errors import Conflict, InvalidInput, Unavailable
+from model import access, messages, naming
+from model.errors import Conflict, InvalidInput
 from model.rules import windows
 from model.states import EndpointStatus, InstallMode
 from model.tables import Certificate, CertificateRequest, Endpoint, EndpointBinding, Gateway, Installation
-from operations import lookup
+from operations import asking, lookup
 from operations.context import Context
 from operations.gateways import require_custody
 from operations.lookup import identity
 from operations.organizations import checked_name, refuse_if_used
 from workflows.gateways import EndpointDiscoveryWorkflow
+from workflows.looks import EndpointTestWorkflow
 
 _LONGEST_NAME = 512
 
 
 @dataclass(frozen=True)
 class EndpointRow:
-    """A line of the list of endpoints. `window` is for people: cron, zone and length; None: at any time."""
+    """A line of the list of endpoints. `window` is for people: cron, zone and length; None: at any time. `last_cure`
+    says what to do about `last_error`."""
 
     id: int
     gateway: str
+    gateway_id: int
     name: str
     type: str
+    title: str
     connection: str
     settings: dict[str, Any]
+    connection_settings: dict[str, Any]
     install_mode: InstallMode
     window: str | None
+    window_cron: str | None
+    window_zone: str
+    window_minutes: int
     status: EndpointStatus
     last_error: str | None
+    last_cure: str | None
     discovered_at: datetime | None
+    tested_at: datetime | None
     bindings: int
 
 
@@ -68,7 +74,7 @@ class BindingRow:
 class NewEndpoint:
     """What an endpoint is made of. Settings are the connector's own, as words: lists and numbers as JSON."""
 
-    gateway: str
+    gateway: str | int
     name: str
     type: str
     connection: str = "local"
@@ -85,7 +91,7 @@ def types() -> dict[str, str]:
     return {name: kind.title for name, kind in registry.installed("endpoints").items()}
 
 
-def listing(context: Context, gateway: str | None = None) -> list[EndpointRow]:
+def listing(context: Context, gateway: str | int | None = None) -> list[EndpointRow]:
     """The endpoints of the gateways that the actor may see, or of one of them. Raises `NotFound`."""
     with context.database.read() as session:
         conditions = [lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE)]
@@ -102,7 +108,7 @@ def listing(context: Context, gateway: str | None = None) -> list[EndpointRow]:
         return [_row(row, name, counts.get(identity(row), 0)) for row, name in session.exec(statement).all()]
 
 
-def show(context: Context, gateway: str, name: str) -> EndpointRow:
+def show(context: Context, gateway: str | int, name: str | int) -> EndpointRow:
     """One endpoint. Raises `NotFound`."""
     with context.database.read() as session:
         owner = lookup.gateway(session, context.actor, gateway)
@@ -110,7 +116,7 @@ def show(context: Context, gateway: str, name: str) -> EndpointRow:
         return _row(row, owner.name, len(_bindings(session, identity(row))))
 
 
-def bindings(context: Context, gateway: str, endpoint: str) -> list[BindingRow]:
+def bindings(context: Context, gateway: str | int, endpoint: str | int) -> list[BindingRow]:
     """What an endpoint serves, as last discovered. Raises `NotFound`."""
     with context.database.read() as session:
         owner = lookup.gateway(session, context.actor, gateway)
@@ -137,7 +143,7 @@ def add(context: Context, new: NewEndpoint) -> EndpointRow:
         session.add(row)
         session.flush()
         told = f"Endpoint {name} ({new.type}) was added to gateway {owner.name}."
-        context.tell(session, "endpoint.added", "endpoint", told, object_id=row.id, gateway_id=owner.id)
+        _tell(context, session, "endpoint.added", owner, row.id, told)
         return _row(row, owner.name, 0)
 
 
@@ -156,13 +162,17 @@ class EndpointChange:
     window_minutes: int | None = None
 
 
-def edit(context: Context, gateway: str, name: str, change: EndpointChange) -> EndpointRow:
+def edit(context: Context, gateway: str | int, which: str | int, change: EndpointChange) -> EndpointRow:
     """Change an endpoint. Raises `InvalidInput`, `NotFound`, `Conflict`, `NotPermitted`."""
     with context.acting("endpoint.edited", "endpoint") as session:
         owner = lookup.gateway(session, context.actor, gateway)
-        row = lookup.endpoint(session, owner, name)
+        row = lookup.endpoint(session, owner, which)
+        name = row.name
         require_custody(context, session, owner, f"edit endpoints of gateway {owner.name}")
-        if change.name is not None and (wanted := checked_name(change.name, "An endpoint's name", 512)) != row.name:
+        if (
+            change.name is not None
+            and (wanted := checked_name(change.name, "An endpoint's name", _LONGEST_NAME)) != row.name
+        ):
             _refuse_twin(session, owner, wanted)
             row.name = wanted
         if change.settings is not None:
@@ -177,16 +187,17 @@ def edit(context: Context, gateway: str, name: str, change: EndpointChange) -> E
         _set_window(row, cron, change.window_zone or row.window_zone, change.window_minutes or row.window_minutes)
         session.add(row)
         told = f"Endpoint {name} of gateway {owner.name} was edited."
-        context.tell(session, "endpoint.edited", "endpoint", told, object_id=row.id, gateway_id=owner.id)
+        _tell(context, session, "endpoint.edited", owner, row.id, told)
         return _row(row, owner.name, len(_bindings(session, identity(row))))
 
 
-def remove(context: Context, gateway: str, name: str) -> None:
+def remove(context: Context, gateway: str | int, which: str | int) -> None:
     """Remove an endpoint. Raises `Conflict` while open requests or active installations use it, `NotFound`,
     `NotPermitted`. Requests that have ended stay, without it."""
     with context.acting("endpoint.removed", "endpoint") as session:
         owner = lookup.gateway(session, context.actor, gateway)
-        row = lookup.endpoint(session, owner, name)
+        row = lookup.endpoint(session, owner, which)
+        name = row.name
         require_custody(context, session, owner, f"remove endpoints of gateway {owner.name}")
         number = identity(row)
         requests = session.exec(select(CertificateRequest).where(CertificateRequest.endpoint_id == number)).all()
@@ -212,34 +223,45 @@ def remove(context: Context, gateway: str, name: str) -> None:
         session.flush()
         session.delete(row)
         told = f"Endpoint {name} of gateway {owner.name} was removed."
-        context.tell(session, "endpoint.removed", "endpoint", told, object_id=number, gateway_id=owner.id)
+        _tell(context, session, "endpoint.removed", owner, number, told)
 
 
-async def discover(context: Context, gateway: str, endpoint: str) -> list[BindingRow]:
+async def discover(context: Context, gateway: str | int, endpoint: str | int) -> list[BindingRow]:
     """Have the gateway look at an endpoint now. Raises `Conflict` with what the endpoint said, `Unavailable` when the
     gateway or Temporal does not answer, `NotFound`, `NotPermitted`."""
-    with context.acting("endpoint.discovered", "endpoint") as session:
-        owner = lookup.gateway(session, context.actor, gateway)
-        number = identity(lookup.endpoint(session, owner, endpoint))
-        require_custody(context, session, owner, f"look at endpoints of gateway {owner.name}")
-    client = await context.temporal()
-    try:
-        found: messages.Discovery = await client.execute_workflow(
-            EndpointDiscoveryWorkflow.run,
-            messages.DiscoveryStart(number, context.actor.described),
-            id=f"discovery-{number}",
-            task_queue=naming.MANAGER_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"Discovery of {endpoint}",
-        )
-    except WorkflowFailureError as error:
-        cause = error.cause
-        raise Unavailable(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
-    except RPCError as error:
-        raise Unavailable(f"Temporal does not answer ({error.message}).") from error
+    number, name = _asked(context, gateway, endpoint, "endpoint.discovered")
+    found = await asking.ask(
+        context,
+        EndpointDiscoveryWorkflow.run,
+        messages.DiscoveryStart(number, context.actor.described),
+        workflow_id=naming.discovery_workflow(number),
+        summary=f"Discovery of {name}",
+    )
     if found.problem is not None:
         raise Conflict(found.problem)
-    return bindings(context, gateway, endpoint)
+    return bindings(context, gateway, number)
+
+
+async def test(context: Context, gateway: str | int, endpoint: str | int) -> messages.EndpointReport:
+    """Have the gateway try the connection to an endpoint step by step; nothing there and no binding is changed. What
+    failed is in the report, with its cure. Raises `Unavailable` when the gateway or Temporal does not answer,
+    `NotFound`, `NotPermitted`."""
+    number, name = _asked(context, gateway, endpoint, "endpoint.tested")
+    return await asking.ask(
+        context,
+        EndpointTestWorkflow.run,
+        messages.LookStart(number, context.actor.described),
+        workflow_id=naming.endpoint_test_workflow(number),
+        summary=f"Test of {name}",
+    )
+
+
+def _asked(context: Context, gateway: str | int, endpoint: str | int, action: str) -> tuple[int, str]:
+    with context.acting(action, "endpoint") as session:
+        owner = lookup.gateway(session, context.actor, gateway)
+        row = lookup.endpoint(session, owner, endpoint)
+        require_custody(context, session, owner, f"look at endpoints of gateway {owner.name}")
+        return identity(row), row.name
 
 
 def checked_settings(
@@ -278,6 +300,16 @@ def _is_optional_text(annotation: Any) -> bool:
     return str in getattr(annotation, "__args__", ()) and get_origin(annotation) not in (list, dict)
 
 
+def types_of(kind: registry.Kind) -> dict[str, type[BaseModel]]:
+    """The connector types of a kind that are installed here, with what their settings are made of."""
+    return {name: connector.settings for name, connector in registry.installed(kind).items()}
+
+
+def _tell(context: Context, session: Session, action: str, owner: Gateway, number: int | None, told: str) -> None:
+    scope = access.scope_of_gateway(session, owner)
+    context.tell(session, action, "endpoint", told, object_id=number, gateway_id=owner.id, scope=scope)
+
+
 def _set_window(row: Endpoint, cron: str | None, zone: str, minutes: int) -> None:
     if cron:
         windows.check(windows.Window(cron, zone, minutes))
@@ -312,14 +344,22 @@ def _row(row: Endpoint, gateway: str, count: int) -> EndpointRow:
     return EndpointRow(
         id=identity(row),
         gateway=gateway,
+        gateway_id=row.gateway_id,
         name=row.name,
         type=row.type,
+        title=types().get(row.type, row.type),
         connection=row.connection,
         settings=dict(row.settings),
+        connection_settings=dict(row.connection_settings),
         install_mode=row.install_mode,
         window=window,
+        window_cron=row.window_cron,
+        window_zone=row.window_zone,
+        window_minutes=row.window_minutes,
         status=row.status,
         last_error=row.last_error,
+        last_cure=row.last_cure,
         discovered_at=row.discovered_at,
+        tested_at=row.tested_at,
         bindings=count,
     )

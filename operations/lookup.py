@@ -20,6 +20,7 @@ from model.tables import (
     Department,
     Endpoint,
     Gateway,
+    Keystore,
     Organization,
 )
 from operations.context import Actor
@@ -62,13 +63,29 @@ def gateway(session: Session, actor: Actor, which: str | int) -> Gateway:
     return row
 
 
-def endpoint(session: Session, owner: Gateway, name: str) -> Endpoint:
-    """By name within its gateway; raises `NotFound`."""
-    statement = select(Endpoint).where(Endpoint.gateway_id == owner.id, Endpoint.name == name)
-    row = session.exec(statement).one_or_none()
-    if row is None:
-        raise NotFound(f"Gateway {owner.name} has no endpoint {name!r}: `certgate endpoint list` shows what there is.")
-    return row
+def endpoint(session: Session, owner: Gateway, which: str | int) -> Endpoint:
+    """By name or number within its gateway; a word that is no name but a number is one. Raises `NotFound`."""
+    for known in _known(Endpoint, which):
+        row = session.exec(select(Endpoint).where(Endpoint.gateway_id == owner.id, known)).one_or_none()
+        if row is not None:
+            return row
+    raise NotFound(f"Gateway {owner.name} has no endpoint {which!r}: `certgate endpoint list` shows what there is.")
+
+
+def keystore(session: Session, owner: Gateway, which: str | int) -> Keystore:
+    """By name or number within its gateway; a word that is no name but a number is one. Raises `NotFound`."""
+    for known in _known(Keystore, which):
+        row = session.exec(select(Keystore).where(Keystore.gateway_id == owner.id, known)).one_or_none()
+        if row is not None:
+            return row
+    raise NotFound(f"Gateway {owner.name} has no keystore {which!r}: `certgate keystore list` shows what there is.")
+
+
+def _known(table: type[Endpoint] | type[Keystore], which: str | int) -> list[ColumnElement[bool]]:
+    if isinstance(which, int):
+        return [col(table.id) == which]
+    number = int(which) if which.isascii() and which.isdigit() and len(which) < 10 else None
+    return [col(table.name) == which, *([col(table.id) == number] if number is not None else [])]
 
 
 def authority(session: Session, which: str | int) -> CertificateAuthority:

@@ -27,6 +27,7 @@ from model.tables import (
     Department,
     Endpoint,
     Gateway,
+    Keystore,
     Organization,
 )
 from operations import decisions, lookup
@@ -126,6 +127,7 @@ class RequestDetail:
     may: list[Word] = field(default_factory=list)
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    keystore: str = "default"
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def show(context: Context, request_id: int) -> RequestDetail:
         organization = session.get_one(Organization, request.organization_id)
         department = session.get(Department, request.department_id) if request.department_id else None
         endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
+        keystore = session.get(Keystore, request.keystore_id) if request.keystore_id else None
         given = [
             DecisionView(login, decision.verdict, decision.comment, decision.decided_at)
             for decision, login in _decisions(session, request_id)
@@ -242,6 +245,7 @@ def show(context: Context, request_id: int) -> RequestDetail:
             gateway=session.get_one(Gateway, request.gateway_id).name,
             endpoint=endpoint.name if endpoint else None,
             binding=request.binding,
+            keystore=keystore.name if keystore else "default",
             ca=session.get_one(CertificateAuthority, request.authority_id).name,
             profile=session.get_one(CertificateProfile, request.profile_id).name,
             key_algorithm=request.key_algorithm,

@@ -34,7 +34,7 @@ class NewRequest:
 
     common_name: str
     organization: str
-    gateway: str
+    gateway: str | int
     names: Sequence[str] = ()
     department: str | None = None
     endpoint: str | None = None
@@ -44,6 +44,7 @@ class NewRequest:
     key_algorithm: KeyAlgorithm | None = None
     install: InstallMode | None = None
     comments: str = ""
+    keystore: str | int | None = None
 
 
 async def submit(context: Context, new: NewRequest) -> RequestDetail:
@@ -127,6 +128,7 @@ def _checked(context: Context, session: Session, new: NewRequest, wanted: list[s
     binding = _binding(session, endpoint, new.binding, wanted) if endpoint else None
     if endpoint is None and new.binding:
         raise InvalidInput("A binding was given without its endpoint: name the endpoint too.")
+    keystore = lookup.keystore(session, gateway, new.keystore) if new.keystore is not None else None
     now = context.clock()
     return CertificateRequest(
         organization_id=identity(organization),
@@ -139,6 +141,7 @@ def _checked(context: Context, session: Session, new: NewRequest, wanted: list[s
         gateway_id=identity(gateway),
         endpoint_id=identity(endpoint) if endpoint else None,
         binding=binding,
+        keystore_id=keystore.id if keystore else None,
         key_algorithm=new.key_algorithm or profile.key_algorithm,
         install_mode=new.install or (endpoint.install_mode if endpoint else InstallMode.AUTO),
         comments=new.comments,

@@ -18,11 +18,13 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.admission import Admissions
 from activities.decisions import Decisions
+from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
 from activities.gateways import Gateways
 from activities.installation import Installations
 from activities.issuance import Issuance
 from activities.keys import Keys
+from activities.keystores import KeystoreLooks, KeystoreRecords
 from activities.modules import Modules
 from activities.modules_records import ModuleRecords
 from activities.orders import Orders
@@ -65,6 +67,8 @@ def manager_activities(
     renewals = Renewals(database, surroundings.clock)
     gateways = Gateways(database, surroundings.clock)
     enrollments = Enrollments(database, surroundings.clock, key)
+    looks = KeystoreRecords(database, surroundings.clock)
+    tests = EndpointTestRecords(database, surroundings.clock)
     return [
         admissions.admit,
         admissions.accept_csr,
@@ -85,6 +89,10 @@ def manager_activities(
         gateways.admit_discovery,
         gateways.record_discovery,
         *ModuleRecords(database, surroundings.clock).steps(),
+        looks.admit_look,
+        looks.record_look,
+        tests.admit_endpoint_test,
+        tests.record_endpoint_test,
         orders.submit,
         orders.collect,
         orders.withdraw,
@@ -101,6 +109,8 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         installations.install,
         installations.discover,
         *Modules(surroundings).steps(),
+        KeystoreLooks(surroundings).look,
+        EndpointTests(surroundings).test,
         orders.submit,
         orders.collect,
         orders.withdraw,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
+from workflows.looks import EndpointTestWorkflow, KeystoreLookWorkflow
 from workflows.modules import GatewaySyncWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
@@ -18,6 +19,8 @@ WORKFLOWS: tuple[type, ...] = (
     GatewayCheckInWorkflow,
     EndpointDiscoveryWorkflow,
     GatewaySyncWorkflow,
+    EndpointTestWorkflow,
+    KeystoreLookWorkflow,
 )
 
 

@@ -30,10 +30,11 @@ class DiscoveredBinding:
 
 @dataclass(frozen=True)
 class Discovery:
-    """Everything found. `problem` is the sentence where reading failed."""
+    """Everything found. `problem` is the sentence where reading failed, `cure` what to do about it."""
 
     bindings: list[DiscoveredBinding]
     problem: str | None = None
+    cure: str | None = None
 
 
 @dataclass(frozen=True)

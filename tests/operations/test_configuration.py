@@ -183,4 +183,4 @@ def test_a_keystores_passphrase_is_a_reference_and_can_be_taken_away(records: Re
     assert [row.settings for row in keystores.listing(context, "alpha")] == [{"passphrase": "file:/etc/certgate/pass"}]
     assert keystores.edit(context, "alpha", {"passphrase": ""}).settings == {}
     with pytest.raises(NotFound):
-        keystores.edit(context, "alpha", {"passphrase": "env:PASS"}, name="other")
+        keystores.edit(context, "alpha", {"passphrase": "env:PASS"}, "other")

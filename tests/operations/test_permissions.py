@@ -54,6 +54,7 @@ ROLES = ("mrao", "rao", "bare", "drao", "stranger")
 OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
 # Operations on a context that others call inside theirs, after they have authorized.
 HELPERS = {
+    "asking.ask",
     "gateways.require_custody",
     "gateways.seen",
     "gateways.tell",
@@ -91,6 +92,7 @@ def names(rows: list[Any]) -> set[str]:
 
 
 NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
+NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
 ROOT = pki.pem(pki.make_ca("A root").certificate)
@@ -244,6 +246,7 @@ TABLE: dict[str, Row] = {
     ),
     "endpoints.remove": Row(lambda c, r: endpoints.remove(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "endpoints.discover": Row(lambda c, r: endpoints.discover(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "endpoints.test": Row(lambda c, r: endpoints.test(c, "alpha", 1), OK, OK, REFUSED, REFUSED, HIDDEN),
     "keystores.listing": Row(
         lambda c, r: {row.gateway for row in keystores.listing(c)},
         mrao={"general", "alpha", "web", "beta"},
@@ -252,6 +255,13 @@ TABLE: dict[str, Row] = {
         drao={"general", "alpha", "web"},
         stranger={"general", "beta"},
     ),
+    "keystores.show": Row(lambda c, r: keystores.show(c, "alpha"), stranger=HIDDEN),
+    "keystores.show what is in one": Row(
+        lambda c, r: keystores.show(c, "general").keystore.withheld, False, True, True, True, True
+    ),
+    "keystores.add": Row(lambda c, r: keystores.add(c, NEW_KEYSTORE), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "keystores.check": Row(lambda c, r: keystores.check(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "keystores.remove": Row(lambda c, r: keystores.remove(c, "alpha", "default"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "keystores.edit": Row(
         lambda c, r: keystores.edit(c, "alpha", {"passphrase": "env:PASS"}), OK, OK, REFUSED, REFUSED, HIDDEN
     ),

@@ -21,7 +21,7 @@ from model import channel, naming
 from model.messages import AdministratorWord, RevocationStart
 from model.states import InstallMode, InstallState
 from model.tables import Certificate, Gateway
-from operations import enrollment, joining, modules, tokens
+from operations import endpoints, enrollment, joining, keystores, modules, tokens
 from tests.support.world import World, world
 from worker.playground import DisposableNginx
 from workflows.renewal import CertificateRenewalWorkflow
@@ -51,6 +51,11 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
 
     endpoint_id = await made.endpoint(nginx, "nginx")
     await keep("discovery", made.client.get_workflow_handle(f"discovery-{endpoint_id}"))
+
+    await endpoints.test(made.context("admin"), made.gateway_id, endpoint_id)
+    await keep("endpoint-test", made.client.get_workflow_handle(naming.endpoint_test_workflow(endpoint_id)))
+    looked = await keystores.check(made.context("admin"), made.gateway_id)
+    await keep("keystore-look", made.client.get_workflow_handle(naming.keystore_workflow(looked.keystore.id)))
 
     async def ready(**fields: Any) -> int:
         number = await made.submit("www.example.org", endpoint="nginx", **fields)

@@ -1,0 +1,69 @@
+"""What to do about an error of a connector: one sentence beside the error's own.
+
+An error's sentence says what happened and where; this one says what a person does next. It is found by the words that
+our own connectors and the system use, else by the kind of the error, in this one place, so that the dashboard, the
+command line and the records all say the same.
+"""
+
+from __future__ import annotations
+
+import re
+
+from connectors.errors import ConnectorError, Retryable
+
+AGAIN = "Mend what the sentence names, then ask again."
+_UNREACHED = (
+    "Look whether the host is up, whether its address and port are right, and whether a firewall lets the "
+    "gateway through; then ask again."
+)
+
+# The first that fits counts: particular ones before general ones.
+_CURES: tuple[tuple[str, str], ...] = (
+    (r"no connector named", "Install the module on the gateway's host, or choose a type that is there."),
+    (r"setting [\w.]+:", "Edit the settings: the sentence names the field and what it takes."),
+    (r"it is an? [\w#]+ file", "Change the keystore's type to what the file is, or name another file."),
+    (
+        r"asks for .*iterations|save it anew|certgate does not read",
+        "Save the file anew with today's protection: keytool -importkeystore into a new PKCS#12 file does it.",
+    ),
+    (
+        r"passphrase .*(wrong|damaged)|another passphrase|is encrypted, and",
+        "Look whether the passphrase reference names the right passphrase on the gateway's host; if it does, put "
+        "the file back from a backup.",
+    ),
+    (r"credential .* is not set", "Set the variable in the environment of the gateway's process, and start it again."),
+    (r"credential .*(can't be read|is empty)", "Put the secret there on the gateway's host, readable by the gateway."),
+    (r"run chmod", "Run the command that the sentence names, on the gateway's host, then ask again."),
+    (r"belongs to user", "Give it to the user that the gateway runs as (chown), or choose another place."),
+    (r"damaged|cut off|ends too early|is empty \(0", "Put it back from a backup, or move it away and ask again."),
+    (r"is larger than", "Name another file: this one is too large to be what it should be."),
+    (r"no space left|disk quota", "Make room on the disk that the sentence names, then ask again."),
+    (r"did not end within|took too long", "Look at the host: it is too busy, or the command waits for something."),
+    (
+        r"permission denied|not permitted|access is denied",
+        "Give the user that the gateway acts as there the right to it, or set a command with more rights (sudo -n).",
+    ),
+    (r"is not running", "Start the product on its host, then ask again."),
+    (
+        r"refuses its configuration|configuration can't be read",
+        "Correct the product's configuration as its own words say; its own check tells when it is sound.",
+    ),
+    (
+        r"can't run .*(no such file|does not exist)|no such command",
+        "Install the product there, or set its command in full.",
+    ),
+    (
+        r"no such file|does not exist|is not there|not a regular file|not a folder",
+        "Correct the path in the settings, or put there what it names.",
+    ),
+    (r"authentication|host key|login", "Correct the credential or the known host key of the connection."),
+    (r"timed out|refused|unreachable|resolve|did not answer|could not be reached|connection", _UNREACHED),
+)
+
+
+def cure(message: str, kind: type[ConnectorError] | None = None) -> str:
+    """One sentence of what to do about an error that said `message`."""
+    for pattern, sentence in _CURES:
+        if re.search(pattern, message, re.IGNORECASE | re.DOTALL):
+            return sentence
+    return _UNREACHED if kind is not None and issubclass(kind, Retryable) else AGAIN

@@ -1,0 +1,37 @@
+"""What a person is told to do about an error, by the words that the connectors really say."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.cures import AGAIN, cure
+from connectors.errors import Permanent, Retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "start"),
+    [
+        ("No connector named 'iis' is installed for endpoints; there is: nginx.", "Install the module"),
+        ("nginx: setting prefix: String should match pattern (known settings: prefix).", "Edit the settings"),
+        ("The keystore /a/b can't be read: it is a JKS file, and the keystore is set as PKCS#12.", "Change the"),
+        ("The keystore /a/b can't be read: the passphrase is wrong or the file is damaged.", "Look whether the"),
+        ("The keystore /a/b can't be read: it asks for 9 iterations to derive a key; …", "Save the file anew"),
+        ("The keystore /a/b can't be read: the file is damaged: it ends too early.", "Put it back from a backup"),
+        ("The keystore /a/b is open to others (mode 0755); run chmod 700 on it.", "Run the command that"),
+        ("The credential env:PASS is not set in the environment of this process.", "Set the variable"),
+        ("The credential file:/etc/p can't be read: No such file or directory.", "Put the secret there"),
+        ("Can't run nginx on this host: No such file or directory.", "Install the product there"),
+        ("Can't read /etc/nginx/nginx.conf on this host: No such file or directory.", "Correct the path"),
+        ("Can't read /etc/nginx/nginx.conf on this host: Permission denied.", "Give the user"),
+        ("nginx is not running.", "Start the product"),
+        ("nginx refuses its configuration: unknown directive.", "Correct the product's configuration"),
+        ("The keystore file /a can't be written: No space left on device.", "Make room"),
+        ("Something else.", AGAIN),
+    ],
+)
+def test_each_error_has_its_cure(message: str, start: str) -> None:
+    assert cure(message, Permanent).startswith(start)
+
+
+def test_what_passes_by_itself_says_where_to_look() -> None:
+    assert cure("Something else.", Retryable).startswith("Look whether the host is up")
