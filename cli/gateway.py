@@ -25,7 +25,7 @@ from cli.common import (
     run,
     say,
 )
-from cli.gateway_enrollment import Name, TokenFile, kept, show_token, temporal_of
+from cli.gateway_enrollment import Name, TokenFile, kept, show_token
 from model.errors import Conflict, InvalidInput, Unavailable
 from model.states import AccessMethod, ConnectionStatus, DelegationMode
 
@@ -178,7 +178,7 @@ def add_gateway(
 
     with opened() as door:
         context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
-        address, namespace = temporal_of(door.settings)
+        address, namespace = door.temporal_place()
         new = operations.NewGateway(
             name=name,
             comments=comments,

@@ -14,7 +14,6 @@ from model.states import AccessMethod
 
 if TYPE_CHECKING:
     from operations.tokens import Enrollment
-    from worker.settings import Settings
 
 Name = Annotated[str, typer.Argument(help="The gateway's name in any case, or its ID.")]
 TokenFile = Annotated[
@@ -35,7 +34,7 @@ def new_token(name: Name, token_file: TokenFile = None, as_json: Json = False) -
     with opened() as door:
         context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
         row = gateways.show(context, gateways.find(context, name))
-        address, namespace = temporal_of(door.settings)
+        address, namespace = door.temporal_place()
         with kept(token_file) as keep:
             made = keep(enrollment.new_token(context, row.id, address=address, namespace=namespace))
     show_token(made, token_file, {"name": row.name}, as_json)
@@ -53,7 +52,7 @@ def restore_gateway(name: Name, token_file: TokenFile = None, yes: Yes = False, 
         context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
         row = gateways.show(context, gateways.find(context, name))
         confirm(f"Restore gateway {row.name}, and shut out the host that is this gateway now?", yes)
-        address, namespace = temporal_of(door.settings)
+        address, namespace = door.temporal_place()
         with kept(token_file) as keep:
             made = keep(enrollment.restore(context, row.id, address=address, namespace=namespace))
     show_token(made, token_file, {"name": row.name, "channel": made.channel}, as_json)
@@ -87,14 +86,3 @@ def show_token(made: Enrollment, token_file: Path | None, more: dict[str, Any], 
         emit_json(value)
     elif token_file is None:
         print(made.token)
-
-
-def temporal_of(settings: Settings) -> tuple[str, str]:
-    """Where this installation's Temporal is, for a gateway's token; an empty address when it isn't known now."""
-    from worker import connection, embedded_state
-
-    if settings.temporal.outside:
-        config = connection.outside_config(settings)
-        return config.get("target_host") or "", config.get("namespace") or "default"
-    record = embedded_state.find(settings.home)
-    return record.address if record else "", settings.temporal.embedded_namespace

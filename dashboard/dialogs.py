@@ -22,11 +22,12 @@ _SECRET = "secret"  # noqa: S105  (the name of a dialog)
 
 @dataclass(frozen=True)
 class Secret:
-    """What came of a change and can be shown only now."""
+    """What came of a change and can be shown only now; `more` draws what else is to be told about it."""
 
     told: str
     label: str
     value: str = field(repr=False)
+    more: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def _secret() -> None:
     components.notice("success", secret.told)
     components.copyable(secret.label, secret.value)
     st.caption("Copy it: only a hash of it is kept, so nobody can show it again.")
+    if secret.more is not None:
+        secret.more()
     with st.container(horizontal=True, horizontal_alignment="right"):
         st.button("Done", type="primary", key="dialog-done", on_click=_close)
 

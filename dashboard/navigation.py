@@ -14,6 +14,8 @@ from dashboard import places, session
 from dashboard.views import (
     certificate,
     certificates,
+    gateway,
+    gateways,
     new_request,
     organization,
     organizations,
@@ -75,6 +77,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Certificates", certificate.show, "Certificate", places.CERTIFICATE),
     Entry("Settings", organizations.show, "Organizations", places.ORGANIZATIONS, "corporate_fare"),
     Entry("Settings", organization.show, "Organization", places.ORGANIZATION),
+    Entry("Integrations", gateways.show, "Orchestration gateways", places.GATEWAYS, "hub"),
+    Entry("Integrations", gateway.show, "Orchestration gateway", places.GATEWAY),
 )
 
 

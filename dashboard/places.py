@@ -16,6 +16,8 @@ REQUEST = "request"
 NEW_REQUEST = "new-request"
 CERTIFICATES = "certificates"
 CERTIFICATE = "certificate"
+GATEWAYS = "gateways"
+GATEWAY = "gateway"
 
 GATEWAYS = "gateways"
 ORGANIZATIONS = "organizations"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard.words import Look
+from dashboard.words import Colour, Look
 
 # The palette that badges have, as cells need it.
-_HUES = {
+_HUES: dict[Colour, str] = {
     "red": "#f4b8b8",
     "orange": "#f8d49b",
     "blue": "#b5d5f2",
@@ -26,11 +26,13 @@ _MOST_ROWS = 14
 
 def states(label: str, looks: Mapping[Any, Look], width: int) -> Any:
     """A column of states as coloured words."""
+    return coloured(label, {look.words: look.colour for look in looks.values()}, width)
+
+
+def coloured(label: str, colours: Mapping[str, Colour], width: int) -> Any:
+    """A column of several words a cell, each with its colour."""
     return st.column_config.MultiselectColumn(
-        label,
-        options=[look.words for look in looks.values()],
-        color=[_HUES[look.colour] for look in looks.values()],
-        width=width,
+        label, options=list(colours), color=[_HUES[colour] for colour in colours.values()], width=width
     )
 
 
@@ -47,51 +49,70 @@ def table(
     alt: str,
     on_choose: Callable[[int], None] | None = None,
 ) -> int | None:
-    """Draw rows, one of which may be selected; the selected row's id, None for none.
+    """Draw rows, one of which may be selected; the selected row's id, None for none. `on_choose` is called with the id
+    at the moment of selection, before anything is drawn."""
+    found = _draw(name, ids, columns, config, alt, "single-row", on_choose)
+    return found[0] if found else None
 
-    A selection is turned into an id with the ids that were on the screen when it was made. When other rows are drawn
-    than before, the table is a new one, in which the selected id is selected again if it is still there. `on_choose` is
-    called with the id at the moment of selection, before anything is drawn.
-    """
+
+def table_of_many(
+    name: str, ids: Sequence[int], columns: Mapping[str, Sequence[object]], config: Mapping[str, Any], alt: str
+) -> tuple[int, ...]:
+    """Draw rows, any of which may be selected; the ids of the selected rows, in the order of the rows."""
+    return _draw(name, ids, columns, config, alt, "multi-row", None)
+
+
+def _draw(
+    name: str,
+    ids: Sequence[int],
+    columns: Mapping[str, Sequence[object]],
+    config: Mapping[str, Any],
+    alt: str,
+    mode: Literal["single-row", "multi-row"],
+    on_choose: Callable[[int], None] | None,
+) -> tuple[int, ...]:
+    """A selection is turned into ids with the ids that were on the screen when it was made. When other rows are drawn
+    than before, the table is a new one, in which the selected ids are selected again as far as they are still there."""
     ids_key, chosen_key, turn_key = f"{name}-ids", f"{name}-chosen", f"{name}-turn"
     if st.session_state.get(ids_key) != list(ids):
         st.session_state[ids_key] = list(ids)
         st.session_state[turn_key] = int(st.session_state.get(turn_key, 0)) + 1
-        if st.session_state.get(chosen_key) not in ids:
-            st.session_state.pop(chosen_key, None)
+        st.session_state[chosen_key] = tuple(one for one in all_chosen(name) if one in ids)
     key = f"{name}-{st.session_state[turn_key]}"
     shown = list(ids)
 
     def choose() -> None:
         rows = st.session_state[key]["selection"]["rows"]
-        if rows and rows[0] < len(shown):
-            st.session_state[chosen_key] = shown[rows[0]]
-            if on_choose is not None:
-                on_choose(shown[rows[0]])
-        else:
-            st.session_state.pop(chosen_key, None)
+        found = tuple(shown[row] for row in sorted(rows) if row < len(shown))
+        st.session_state[chosen_key] = found
+        if found and on_choose is not None:
+            on_choose(found[0])
 
-    chosen = st.session_state.get(chosen_key)
     st.dataframe(
         columns,
         key=key,
         hide_index=True,
         column_config=dict(config),
         on_select=choose,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [shown.index(chosen)] if chosen in shown else []}},
+        selection_mode=mode,
+        selection_default={"selection": {"rows": [shown.index(one) for one in all_chosen(name)]}},
         height="auto" if len(shown) <= _MOST_ROWS else 36 * (_MOST_ROWS + 1),
         row_height=36,
         placeholder="–",
         alt=alt,
     )
-    return chosen if isinstance(chosen, int) else None
+    return all_chosen(name)
 
 
 def chosen(name: str) -> int | None:
     """The id that is selected in a table."""
-    found = st.session_state.get(f"{name}-chosen")
-    return found if isinstance(found, int) else None
+    found = all_chosen(name)
+    return found[0] if found else None
+
+
+def all_chosen(name: str) -> tuple[int, ...]:
+    """The ids that are selected in a table."""
+    return tuple(st.session_state.get(f"{name}-chosen") or ())
 
 
 def unchoose(name: str) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Literal
 
 from model.keys import KeyAlgorithm
-from model.states import CertificateStatus, InstallMode, InstallState
+from model.states import CertificateStatus, ConnectionStatus, DelegationMode, InstallMode, InstallState
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -54,6 +54,19 @@ INSTALL: dict[InstallState, Look] = {
     InstallState.COMPLETED: Look("Installed", "green", "check_circle", "The endpoint serves it."),
     InstallState.ROLLED_BACK: Look("Rolled back", "red", "undo", "The certificate from before is served again."),
     InstallState.FAILED: Look("Failed", "red", "error", "The last step failed; the reason is told."),
+}
+
+CONNECTION: dict[ConnectionStatus, Look] = {
+    ConnectionStatus.CONNECTED: Look("Connected", "green", "link", "It is communicating with this certgate."),
+    ConnectionStatus.DISCONNECTED: Look(
+        "Disconnected", "red", "link_off", "It joined, and is not communicating with this certgate now."
+    ),
+    ConnectionStatus.PENDING: Look("Pending", "orange", "pending", "No connection has been established yet."),
+}
+
+DELEGATION: dict[DelegationMode, Look] = {
+    DelegationMode.GENERAL: Look("General", "blue", "public", "It serves every organization."),
+    DelegationMode.CUSTOMIZED: Look("Customized", "violet", "account_tree", "It serves whom it is delegated to."),
 }
 
 KEYS: dict[KeyAlgorithm, str] = {

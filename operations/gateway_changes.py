@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from model.errors import Conflict, InvalidInput
+from model.rules.modules import RUNNING
 from model.states import DelegationMode, Privilege
 from model.tables import (
     Certificate,
@@ -38,7 +39,6 @@ _NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
 # Controls, halves of characters, separators of lines and paragraphs; and what turns the direction of text about.
 _UNWANTED = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_SYNCING = ("comparing", "applying", "running", "waiting")
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _hanging(session: Session, number: int, seen_by: Context | None = None) -> H
     syncs = (
         select(func.count())
         .select_from(GatewaySync)
-        .where(GatewaySync.gateway_id == number, col(GatewaySync.state).in_(_SYNCING))
+        .where(GatewaySync.gateway_id == number, col(GatewaySync.state).in_(RUNNING))
     )
     return Hanging(
         session.exec(requests).one(),

@@ -70,6 +70,15 @@ class Door:
             return None
         return f"{record.ui}/namespaces/{self.settings.temporal.embedded_namespace}/workflows/{workflow_id}"
 
+    def temporal_place(self) -> tuple[str, str]:
+        """Address and namespace of this installation's Temporal, for a gateway's token; an empty address when it isn't
+        known now."""
+        if self.settings.temporal.outside:
+            config = connection.outside_config(self.settings)
+            return config.get("target_host") or "", config.get("namespace") or "default"
+        record = embedded_state.find(self.settings.home)
+        return record.address if record else "", self.settings.temporal.embedded_namespace
+
     def token_path(self) -> Path:
         """Where `certgate login` keeps a token."""
         return self.settings.home / TOKEN_FILE

@@ -210,13 +210,9 @@ def fill(database: Database) -> None:
                 updated_at=NOW,
             )
         )
-        for organization, thing, who in (
-            (a, "request", "requester"),
-            (b, "organization", "stranger"),
-            (None, "installation", "certgate"),
-        ):
+        for organization, thing in ((a, "request"), (b, "organization"), (None, "installation")):
             act = audit.Act(
-                actor=who,
+                actor="requester",
                 access_method=AccessMethod.API,
                 action=f"{thing}.done",
                 object_type=thing,
