@@ -210,9 +210,13 @@ def fill(database: Database) -> None:
                 updated_at=NOW,
             )
         )
-        for organization, thing in ((a, "request"), (b, "organization"), (None, "installation")):
+        for organization, thing, who in (
+            (a, "request", "requester"),
+            (b, "organization", "stranger"),
+            (None, "installation", "certgate"),
+        ):
             act = audit.Act(
-                actor="requester",
+                actor=who,
                 access_method=AccessMethod.API,
                 action=f"{thing}.done",
                 object_type=thing,
