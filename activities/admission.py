@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.records import Records, authority_access, endpoint_access, keystore_access, load
-from model import access, naming
+from activities.records import Records, authority_access, endpoint_access, gateway_place, keystore_access, load
+from model import access, naming, x509
 from model.errors import CertgateError
-from model.messages import AcceptCsr, Admission, CsrOutcome, Progress, RequestStart
+from model.messages import AcceptCsr, Admission, CsrOutcome, GatewayPlace, Progress, RequestStart
 from model.rules import approval, certificates, names
 from model.states import CertificateStatus, InstallState, Outcome, Privilege
 from model.tables import (
@@ -18,6 +18,7 @@ from model.tables import (
     CertificateAuthority,
     CertificateProfile,
     CertificateRequest,
+    Decision,
     Endpoint,
     Gateway,
     Keystore,
@@ -44,9 +45,20 @@ class Admissions(Records):
             session.add(request)
             return self._admission(session, request)
 
+    @activity.defn(name="records.request_place")
+    def place(self, start: RequestStart) -> GatewayPlace:
+        """Where the gateway of a request takes its work now, and whether it may still work for it."""
+        with self.reading() as session:
+            request = load(session, start.request_id)
+            return gateway_place(session, session.get_one(Gateway, request.gateway_id), request)
+
     @activity.defn(name="records.accept_csr")
     def accept_csr(self, came: AcceptCsr) -> CsrOutcome:
-        """Check the CSR against what was asked; decide whether the policy needs a person."""
+        """Check the CSR against what was asked; decide whether the policy needs a person.
+
+        A host that was restored without its keystore makes another key: approvals bind to the CSR that they were given
+        for, so they are void then, and the request is to be decided anew.
+        """
         with self.writing() as session:
             request = load(session, came.request_id)
             try:
@@ -54,16 +66,33 @@ class Admissions(Records):
             except CertgateError as error:
                 self.tell(session, request, "csr.refused", error.message, outcome=Outcome.REFUSED)
                 return CsrOutcome(error.message, None)
+            earlier = request.csr_pem
+            if earlier is not None and _same_key(earlier, came.csr_pem):
+                return CsrOutcome(None, self._automatic(session, request), earlier)
+            if earlier is None:
+                self.tell(session, request, "key.ready", f"Key {request.key_alias} is made and its CSR checked.")
+            else:
+                self._void(session, request)
             request.csr_pem = came.csr_pem
             request.install_state = InstallState.KEY_READY
             request.updated_at = self._clock()
             session.add(request)
-            self.tell(session, request, "key.ready", f"Key {request.key_alias} is made and its CSR checked.")
             approved = self._automatic(session, request)
             if approved is not None:
                 request.status = CertificateStatus.APPROVED
                 self.tell(session, request, "request.approved", f"Approved by policy: {approved}.")
-            return CsrOutcome(None, approved)
+            return CsrOutcome(None, approved, came.csr_pem)
+
+    def _void(self, session: Session, request: CertificateRequest) -> None:
+        """The key of the CSR before was lost: what was decided on it is decided no more."""
+        void = session.exec(select(Decision).where(Decision.request_id == request.id)).all()
+        for decision in void:
+            session.delete(decision)
+        session.flush()
+        request.status = CertificateStatus.REQUESTED
+        told = f"Key {request.key_alias} was lost with its host: another one is made and its CSR checked"
+        told += f"; what was decided on the CSR before is void ({len(void)})." if void else "."
+        self.tell(session, request, "key.replaced", told)
 
     @activity.defn(name="records.progress")
     def progress(self, made: Progress) -> None:
@@ -151,6 +180,7 @@ class Admissions(Records):
             four_eyes=policy.four_eyes,
             reminder_seconds=policy.reminder_seconds,
             expiry_seconds=policy.expiry_seconds,
+            place=gateway_place(session, gateway, request),
         )
 
     def _automatic(self, session: Session, request: CertificateRequest) -> str | None:
@@ -166,3 +196,9 @@ class Admissions(Records):
             requester=access.grants_of(session, request.requester_id),
             scope=access.scope_of(request),
         )
+
+
+def _same_key(one_csr: str, another_csr: str) -> bool:
+    """Whether two CSRs are of one key."""
+    one, another = x509.load_csr(one_csr), x509.load_csr(another_csr)
+    return x509.public_key_sha256(one) == x509.public_key_sha256(another)

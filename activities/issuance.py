@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlmodel import Session, col, select
 from temporalio import activity
 
-from activities.records import Records, load
+from activities.records import Records, gateway_place, load
 from model import x509
 from model.errors import CertgateError
 from model.messages import (
@@ -25,6 +25,7 @@ from model.tables import (
     CertificateRequest,
     Endpoint,
     EndpointBinding,
+    Gateway,
     Installation,
     TrustedCertificate,
 )
@@ -110,7 +111,8 @@ class Issuance(Records):
             session.add(request)
             assert endpoint is not None
             message = f"The maintenance window of {endpoint.name} opens on {start:%Y-%m-%d %H:%M} UTC." if waits else ""
-            return InstallPlan(start if waits else None, message)
+            place = gateway_place(session, session.get_one(Gateway, request.gateway_id), request)
+            return InstallPlan(start if waits else None, message, place)
 
     @activity.defn(name="records.record_install")
     def record_install(self, done: RecordInstall) -> Recorded:

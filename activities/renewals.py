@@ -154,10 +154,12 @@ class Renewals(Records):
                 return RevocationAdmission(refused)
             request = session.get_one(CertificateRequest, certificate.request_id)
             authority = session.get_one(CertificateAuthority, request.authority_id)
+            gateway = session.get_one(Gateway, request.gateway_id)
             return RevocationAdmission(
                 refused=None,
                 gateway_id=request.gateway_id,
-                gateway=session.get_one(Gateway, request.gateway_id).name,
+                gateway=gateway.name,
+                channel=gateway.channel,
                 organization=session.get_one(Organization, certificate.organization_id).name,
                 common_name=certificate.common_name,
                 authority=authority_access(authority),

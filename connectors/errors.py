@@ -4,6 +4,7 @@ ConnectorError
 ├── Retryable        the environment failed (connection cut, CA busy); the same call may succeed later
 ├── Pending          nothing failed: the work goes on at the other side; ask again after `after`
 ├── Permanent        nothing in the environment will mend it; a person must change something first
+│   ├── KeyMissing       the keystore has no key under that alias (any more)
 │   ├── Rejected         the CA refused the order for good
 │   ├── ActionRequired   a person must do one named thing at the endpoint, then the step can be repeated
 │   └── RolledBack       an install failed, and the endpoint was put back and proved as it was before
@@ -45,6 +46,10 @@ class Pending(ConnectorError):
 
 class Permanent(ConnectorError):
     """Will not succeed until a person changes something."""
+
+
+class KeyMissing(Permanent):
+    """The keystore has no key under the alias that is asked for; the keystore's backup may have it."""
 
 
 class Rejected(Permanent):

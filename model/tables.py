@@ -196,6 +196,7 @@ class Gateway(SQLModel, table=True):
     `revision` grows with each edit, so that a second editor is told of the first. `channel` is the number of the
     channel that is alive (`GatewayChannel`). `told_status` is the connection status that the audit told last, and
     `status_since` since when it is so; `clock_offset` by how many seconds the clock of its host was seen to be fast.
+    `told_standing` is what open requests were told of it last (`operations/gateway_news.py`).
     `modules` are the connectors that the gateway said it has (kind, name, title, version), `modules_revision` what was
     agreed last by a sync of modules.
     """
@@ -219,6 +220,7 @@ class Gateway(SQLModel, table=True):
     status_since: datetime | None = _time(null=True)
     clock_offset: float | None = None
     channel: int = 1
+    told_standing: str | None = Field(default=None, max_length=64)
     token_digest: str | None = Field(default=None, max_length=64)
     token_expires_at: datetime | None = _time(null=True)
 

@@ -35,6 +35,7 @@ from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
 from operations import manager_key
+from operations.gateway_news import keep_telling
 from operations.reconcile import keep_started
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
@@ -73,6 +74,7 @@ def manager_activities(
         admissions.admit,
         admissions.accept_csr,
         admissions.progress,
+        admissions.place,
         decisions.decide,
         decisions.permit,
         issuance.accept_certificate,
@@ -172,6 +174,7 @@ async def run_manager(settings: Settings) -> None:
                 await connection.register_search_attributes(client)
                 keepers = [
                     asyncio.create_task(keep_started(database, client)),
+                    asyncio.create_task(keep_telling(database, client)),
                     asyncio.create_task(keep_watch(database, client)),
                 ]
                 try:

@@ -8,15 +8,15 @@ mend leaves it waiting for `retry`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows import attributes, options
-from workflows.conversation import RequestConversation
+from workflows.dispatch import Canceled, Ended, Held, Moved, RequestDispatch, Stuck
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.steps import NotPickedUp, StepCanceled, StepFailed, at_queue, queue_for, records
 
@@ -34,38 +34,16 @@ _AWAITING_KEY = "the key and CSR from the gateway"
 _AWAITING_DECISION = "an approver's decision"
 
 
-class _Canceled(Exception):
-    """Somebody canceled the request."""
-
-
-class _Ended(Exception):
-    """The request came to nothing, for good."""
-
-    def __init__(self, status: CertificateStatus, reason: str, step: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.step = step
-
-
-class _Stuck(Exception):
-    """A person must do something; then the stage is tried again."""
-
-    def __init__(self, state: InstallState, reason: str, *, told: bool = False, step: str = "request.stuck") -> None:
-        super().__init__(reason)
-        self.state = state
-        self.reason = reason
-        self.told = told
-        self.step = step
-
-
 @workflow.defn(name="CertificateRequest")
-class CertificateRequestWorkflow(RequestConversation):
+class CertificateRequestWorkflow(RequestDispatch):
     """One request. Workflow id ``request-<id>``, on the manager's task queue."""
 
     @workflow.init
     def __init__(self, start: m.RequestStart) -> None:
         super().__init__(start.request_id)
+        self._just_admitted: m.GatewayPlace | None = None
+        self._csr_channel = 1
+        self._held = False
 
     # --- the order of things ------------------------------------------------------------------------------------------
 
@@ -91,15 +69,16 @@ class CertificateRequestWorkflow(RequestConversation):
         try:
             await self._admit()
             await self._stage(self._prepare_key)
-            await self._await_decision()
-            await self._stage(self._place_order)
+            while self._order_number is None:
+                await self._await_decision()
+                await self._stage(self._place_order)
             await self._stage(self._collect)
             await self._stage(self._complete)
             await self._stage(self._install)
-        except _Ended as end:
+        except Ended as end:
             await self._end(end.status, end.reason, end.step)
             await self._discard_key()
-        except _Canceled:
+        except Canceled:
             await self._cancel_everything()
         finally:
             self._closed = True
@@ -107,7 +86,10 @@ class CertificateRequestWorkflow(RequestConversation):
     async def _admit(self) -> None:
         self._admission = await records(Admissions.admit, m.RequestStart(self._id))
         if self._admission.refused is not None:
-            raise _Ended(CertificateStatus.INVALID, self._admission.refused, "request.invalid")
+            raise Ended(CertificateStatus.INVALID, self._admission.refused, "request.invalid")
+        # A signal may have come first, and then it knows better.
+        self._place = self._place or self._admission.place
+        self._just_admitted = self._place
         self._show(self._status, InstallState.KEY_PROCESSING, _AWAITING_KEY)
         workflow.upsert_search_attributes(
             [
@@ -120,9 +102,11 @@ class CertificateRequestWorkflow(RequestConversation):
         )
 
     async def _prepare_key(self) -> None:
+        """Have the gateway make the key, or, on the host of another channel, see whether it is still there."""
         admission = self._admitted
         assert admission.keystore is not None
-        if self._csr_pem is None:
+        csr_pem = self._csr_pem
+        if csr_pem is None or self._host_changed():
             wanted = m.PrepareKey(
                 keystore=admission.keystore,
                 alias=admission.key_alias,
@@ -130,12 +114,29 @@ class CertificateRequestWorkflow(RequestConversation):
                 common_name=admission.common_name,
                 names=admission.names,
             )
-            prepared: m.PreparedKey = await self._on_gateway(Keys.prepare, wanted, options.PREPARE, _AWAITING_KEY)
-            self._csr_pem = prepared.csr_pem
-        outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, self._csr_pem))
-        if outcome.problem is not None:
-            raise _Ended(CertificateStatus.INVALID, outcome.problem, "request.invalid")
-        self._standing = "approved" if outcome.approved is not None else "open"
+            # At the first time the admission has just said where the gateway is.
+            first, self._just_admitted = self._just_admitted, None
+            try:
+                prepared: m.PreparedKey = await self._on_gateway(
+                    Keys.prepare, wanted, options.PREPARE, _AWAITING_KEY, first=first
+                )
+            except StepFailed as error:
+                raise Stuck(InstallState.FAILED, error.message) from None
+            csr_pem, self._csr_channel = prepared.csr_pem, self._taken_by
+        async with self._one_at_a_time:
+            outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, csr_pem))
+            if outcome.problem is not None:
+                raise Ended(CertificateStatus.INVALID, outcome.problem, "request.invalid")
+            counts = outcome.csr_pem or csr_pem
+            if counts != self._csr_pem:
+                self._csr_pem, self._approvals, self._standing = counts, [], None
+            if self._standing is None:
+                self._standing = "approved" if outcome.approved is not None else "open"
+
+    def _host_changed(self) -> bool:
+        """Whether the key was made on the host of a channel that is dead, and another host has come."""
+        place = self._place
+        return place is not None and place.joined and place.unserved is None and place.channel != self._csr_channel
 
     async def _await_decision(self) -> None:
         admission = self._admitted
@@ -146,14 +147,20 @@ class CertificateRequestWorkflow(RequestConversation):
         remind_at = workflow.now() + pause
         while self._standing == "open":
             wake = min(expiry, remind_at)
-            if await self._until(lambda: self._standing != "open", at=wake):
-                break
+            if await self._until(lambda: self._standing != "open" or self._host_changed(), at=wake):
+                if self._standing != "open" or not self._host_changed():
+                    continue
+                # Who decides now waits for the CSR that the new host has to show.
+                self._standing = None
+                await self._stage(self._prepare_key)
+                self._project(CertificateStatus.REQUESTED, InstallState.KEY_READY, _AWAITING_DECISION)
+                continue
             if workflow.now() >= expiry:
                 async with self._one_at_a_time:
                     if self._standing != "open":
                         break
                     self._standing = "expired"
-                raise _Ended(
+                raise Ended(
                     CertificateStatus.CANCELED,
                     f"Nobody decided within {_span(admission.expiry_seconds)}: submit it again if it is needed.",
                     "request.expired",
@@ -163,13 +170,23 @@ class CertificateRequestWorkflow(RequestConversation):
             pause *= 2
             remind_at = workflow.now() + pause
         if self._standing == "declined":
-            raise _Ended(CertificateStatus.DECLINED, self._reason or "declined", "request.closed")
+            raise Ended(CertificateStatus.DECLINED, self._reason or "declined", "request.closed")
         self._check_cancel()
         self._project(CertificateStatus.APPROVED, InstallState.CERT_PROCESSING, "the CA's order number")
 
     async def _place_order(self) -> None:
+        """Order, once the gateway still serves the request and the key of the approved CSR is still there; else the
+        approval is asked for anew (and this ends without an order)."""
         admission = self._admitted
         assert admission.authority is not None
+        place = await self._serving()
+        if place.channel != self._csr_channel:
+            approved = self._csr_pem
+            self._place = dataclasses.replace(place, joined=True)
+            await self._prepare_key()
+            if self._csr_pem != approved:
+                return
+            place = await self._serving()
         assert self._csr_pem is not None
         order = m.SubmitOrder(
             authority=admission.authority,
@@ -181,7 +198,7 @@ class CertificateRequestWorkflow(RequestConversation):
             validity_seconds=admission.validity_seconds,
             custom_fields=admission.custom_fields,
         )
-        placed: m.OrderPlaced = await self._at_authority(Orders.submit, order)
+        placed: m.OrderPlaced = await self._at_authority(Orders.submit, order, first=place)
         self._order_number = placed.order_number
         self._status = CertificateStatus.APPLIED
         found = " (it was there before)" if placed.found else ""
@@ -205,11 +222,11 @@ class CertificateRequestWorkflow(RequestConversation):
         came = m.AcceptCertificate(self._id, self._certificate_pem, self._chain_pem)
         outcome = await records(Issuance.accept_certificate, came)
         if outcome.incomplete is not None:
-            raise _Stuck(InstallState.ACTION_REQUIRED, outcome.incomplete, told=True, step="chain.incomplete")
+            raise Stuck(InstallState.ACTION_REQUIRED, outcome.incomplete, told=True, step="chain.incomplete")
         if outcome.fault is not None:
             # Fetched anew on a retry, never ordered anew.
             self._certificate_pem = None
-            raise _Stuck(InstallState.FAILED, outcome.fault, told=True, step="certificate.refused")
+            raise Stuck(InstallState.FAILED, outcome.fault, told=True, step="certificate.refused")
         self._certificate_id, self._issued, self._chain_pem = (
             outcome.certificate_id,
             outcome.fingerprint,
@@ -232,21 +249,24 @@ class CertificateRequestWorkflow(RequestConversation):
             self._project(CertificateStatus.ISSUED, InstallState.READY_FOR_INSTALL, waiting)
             await self._until(lambda: self._install_word)
         while True:
-            await self._await_window()
+            place = await self._await_window()
             self._attempts += 1
             self._project(CertificateStatus.ISSUED, InstallState.INSTALLING, f"gateway {admission.gateway}")
             try:
-                installed = await self._install_once(admission)
+                installed = await self._install_once(admission, place)
             except NotPickedUp:
                 # The window may be over by the time the gateway is back: plan again.
                 await self._away(admission.gateway)
+                continue
+            except Moved:
+                self._attempts -= 1
                 continue
             break
         message = f"{admission.endpoint.name} {'already served' if installed.already else 'now serves'} the certificate"
         self._served = installed.served_after
         await self._finish(InstallState.COMPLETED, f"{message} on {admission.binding}.", installed)
 
-    async def _install_once(self, admission: m.Admission) -> m.Installed:
+    async def _install_once(self, admission: m.Admission, place: m.GatewayPlace) -> m.Installed:
         assert admission.endpoint is not None
         assert admission.binding is not None
         assert admission.keystore is not None
@@ -260,32 +280,41 @@ class CertificateRequestWorkflow(RequestConversation):
             certificate_pem=self._certificate_pem,
             chain_pem=self._chain_pem,
         )
+        pick_up = options.PICK_UP[min(self._attempts - 1, len(options.PICK_UP) - 1)]
         try:
-            installed: m.Installed = await at_queue(
-                Installations.install,
-                wanted,
-                queue=gateway_queue(admission.gateway_id),
-                how=options.INSTALLATION,
-                canceled=self._is_canceled,
-                pick_up=options.PICK_UP[min(self._attempts - 1, len(options.PICK_UP) - 1)],
+            installed: m.Installed = await self._at_place(
+                place, Installations.install, wanted, options.INSTALLATION, pick_up
             )
-        except StepCanceled:
-            raise _Canceled from None
         except StepFailed as error:
             state = {
                 "RolledBack": InstallState.ROLLED_BACK,
                 "ActionRequired": InstallState.ACTION_REQUIRED,
+                "KeyMissing": InstallState.ACTION_REQUIRED,
             }.get(error.kind, InstallState.FAILED)
+            told = error.message
+            if error.kind == "KeyMissing":
+                told = (
+                    f"Key {admission.key_alias} is not on gateway {admission.gateway} any more: put back the backup of "
+                    "its keystore and retry, or cancel, revoke the certificate and submit the request again."
+                )
             self._served = error.trouble.served if error.trouble else None
-            await self._record_install(state, error.message, None, error.trouble)
-            raise _Stuck(state, error.message, told=True, step="install.failed") from None
+            await self._record_install(state, told, None, error.trouble)
+            raise Stuck(state, told, told=True, step="install.failed") from None
         return installed
 
-    async def _await_window(self) -> None:
+    async def _await_window(self) -> m.GatewayPlace:
+        """Wait until the install may start; gives where the gateway is then. Raises `Held`."""
         while True:
             plan = await records(Issuance.plan_install, m.PlanInstall(self._id, at_once=self._install_word))
+            if plan.wait_until is None and plan.place is None:
+                # Planned by 0.1.
+                return await self._serving()
             if plan.wait_until is None:
-                return
+                self._place = plan.place
+                assert plan.place is not None
+                if plan.place.unserved is not None:
+                    raise Held(plan.place.unserved)
+                return plan.place
             self._project(CertificateStatus.ISSUED, InstallState.SCHEDULED, plan.message)
             await self._until(lambda: self._install_word, at=plan.wait_until)
 
@@ -336,14 +365,18 @@ class CertificateRequestWorkflow(RequestConversation):
             try:
                 await step()
                 return
-            except _Stuck as stuck:
-                self._reason = stuck.reason
-                self._stuck, self._retry_word, self._install_word = True, False, False
+            except Stuck as stuck:
+                self._reason, self._held = stuck.reason, isinstance(stuck, Held)
+                # Who is held goes on where it was: a word to install that was given stays given.
+                self._stuck, self._retry_word, self._install_word = True, False, self._held and self._install_word
                 waiting = "an administrator's retry or cancel"
                 await self._progress(stuck.step, stuck.reason, failed=True, state=stuck.state, audited=not stuck.told)
                 self._project(self._status, stuck.state, waiting)
-            await self._until(lambda: self._retry_word)
+            await self._until(lambda: self._retry_word or (self._held and self._serves_again()))
             self._stuck, self._reason = False, None
+            if self._held and not self._retry_word:
+                told = f"Gateway {self._admitted.gateway} serves the request again."
+                await self._progress("request.resumed", told, state=InstallState.CERT_PROCESSING)
             self._project(self._status, InstallState.CERT_PROCESSING, "the retry")
 
     async def _cancel_everything(self) -> None:
@@ -360,11 +393,12 @@ class CertificateRequestWorkflow(RequestConversation):
 
     async def _withdraw(self, admission: m.Admission, authority: m.AuthorityAccess) -> str:
         order = m.WithdrawOrder(authority, admission.reference, self._order_number)
+        place = await self._whereabouts()
         try:
             withdrawn: m.Withdrawn = await at_queue(
                 Orders.withdraw,
                 order,
-                queue=queue_for(authority, admission.gateway_id),
+                queue=queue_for(authority, admission.gateway_id, place.channel),
                 how=options.TIDY,
                 canceled=lambda: False,
                 pick_up=options.PICK_UP[0],
@@ -385,32 +419,28 @@ class CertificateRequestWorkflow(RequestConversation):
         admission = self._admission
         if admission is None or admission.keystore is None or admission.key_is_shared:
             return
-        try:
-            await at_queue(
-                Keys.discard,
-                m.DiscardKey(admission.keystore, admission.key_alias),
-                queue=gateway_queue(admission.gateway_id),
-                how=options.TIDY,
-                canceled=lambda: False,
-                pick_up=timedelta(days=30),
-            )
-        except (StepFailed, StepCanceled, NotPickedUp):
-            message = f"Key {admission.key_alias} could not be deleted on gateway {admission.gateway}: delete it there."
-            await self._progress("key.left", message, failed=True, closed=True)
+        # 0.1 waited for all of the month at once.
+        days, tries = (30, 1) if admission.place is None else (1, 30)
+        for _ in range(tries):
+            place = await self._whereabouts()
+            try:
+                await at_queue(
+                    Keys.discard,
+                    m.DiscardKey(admission.keystore, admission.key_alias),
+                    queue=gateway_queue(place.gateway_id, place.channel),
+                    how=options.TIDY,
+                    canceled=lambda: False,
+                    pick_up=timedelta(days=days),
+                )
+                return
+            except NotPickedUp:
+                continue
+            except (StepFailed, StepCanceled):
+                break
+        message = f"Key {admission.key_alias} could not be deleted on gateway {admission.gateway}: delete it there."
+        await self._progress("key.left", message, failed=True, closed=True)
 
     # --- small helpers ------------------------------------------------------------------------------------------------
-
-    @property
-    def _admitted(self) -> m.Admission:
-        assert self._admission is not None
-        return self._admission
-
-    def _is_canceled(self) -> bool:
-        return self._cancel is not None
-
-    def _check_cancel(self) -> None:
-        if self._cancel is not None:
-            raise _Canceled
 
     async def _until(self, condition: Callable[[], bool], *, at: datetime | None = None) -> bool:
         """Wait for the condition; False when `at` came first. Raises when the request is canceled meanwhile."""
@@ -421,52 +451,6 @@ class CertificateRequestWorkflow(RequestConversation):
             return False
         self._check_cancel()
         return True
-
-    async def _on_gateway(self, step: Callable[..., Any], arg: object, how: options.StepOptions, waiting: str) -> Any:
-        tries = 0
-        while True:
-            self._waiting_for = waiting
-            try:
-                return await at_queue(
-                    step,
-                    arg,
-                    queue=gateway_queue(self._admitted.gateway_id),
-                    how=how,
-                    canceled=self._is_canceled,
-                    pick_up=options.PICK_UP[min(tries, len(options.PICK_UP) - 1)],
-                )
-            except NotPickedUp:
-                await self._away(self._admitted.gateway)
-            except StepCanceled:
-                raise _Canceled from None
-            except StepFailed as error:
-                raise _Stuck(InstallState.FAILED, error.message) from None
-            tries += 1
-
-    async def _away(self, gateway: str) -> None:
-        told = f"Gateway {gateway} does not take its work: it is not connected, or very busy. The request waits for it."
-        if self._reason != told:
-            self._reason = told
-            await self._progress("gateway.away", told, failed=True)
-        self._waiting_for = f"gateway {gateway}, which is not connected"
-
-    async def _at_authority(self, step: Callable[..., Any], arg: object) -> Any:
-        admission = self._admitted
-        assert admission.authority is not None
-        try:
-            return await at_queue(
-                step,
-                arg,
-                queue=queue_for(admission.authority, admission.gateway_id),
-                how=options.ORDER,
-                canceled=self._is_canceled,
-            )
-        except StepCanceled:
-            raise _Canceled from None
-        except StepFailed as error:
-            if error.kind == "Rejected":
-                raise _Ended(CertificateStatus.REJECTED, error.message, "order.rejected") from None
-            raise _Stuck(InstallState.FAILED, error.message, step="order.failed") from None
 
     def _result(self) -> m.RequestResult:
         return m.RequestResult(

@@ -110,6 +110,6 @@ def _fields(details: Any) -> dict[str, Any]:
     return {"served": details["served"], "steps": steps}
 
 
-def queue_for(authority: AuthorityAccess, gateway_id: int) -> str:
+def queue_for(authority: AuthorityAccess, gateway_id: int, channel: int) -> str:
     """Where a CA is reached from."""
-    return gateway_queue(gateway_id) if authority.reached_from == "gateway" else MANAGER_QUEUE
+    return gateway_queue(gateway_id, channel) if authority.reached_from == "gateway" else MANAGER_QUEUE

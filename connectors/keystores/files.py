@@ -23,7 +23,7 @@ from cryptography import x509 as crypto
 from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.errors import Permanent
+from connectors.errors import KeyMissing, Permanent
 from connectors.folders import PrivateFolder
 from connectors.keystores import keys
 from connectors.keystores.contract import Entry, EntryKind, SigningRequest
@@ -215,7 +215,7 @@ class FileKeystore:
         archive = self._read()
         key = self._key(archive, keys.checked_alias(alias)) if archive else None
         if archive is None or key is None:
-            raise Permanent(f"The keystore {self._path} has no key under {alias}.")
+            raise KeyMissing(f"The keystore {self._path} has no key under {alias}.")
         return archive, key
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectors.errors import Permanent
+from connectors.errors import KeyMissing, Permanent
 from connectors.folders import PrivateFolder
 from connectors.keystores import keys
 from connectors.keystores.contract import Entry, EntryKind, SigningRequest
@@ -111,7 +111,7 @@ class PemKeystore:
         self._folder.prepare()
         key = self._load(keys.checked_alias(alias))
         if key is None:
-            raise Permanent(f"The keystore {self._folder.path} has no key under {alias}.")
+            raise KeyMissing(f"The keystore {self._folder.path} has no key under {alias}.")
         return key
 
     def _store_certificate(self, alias: str, certificate_pem: str, chain_pem: Sequence[str]) -> None:

@@ -25,8 +25,6 @@ from model.messages.gateways import (
     Discovery,
     DiscoveryAdmission,
     DiscoveryStart,
-    GatewayAsked,
-    GatewayPlace,
     JoinResult,
     JoinStart,
     RecordDiscovery,
@@ -61,6 +59,7 @@ from model.messages.modules import (
     WriteModules,
 )
 from model.messages.people import AdministratorWord, Receipt
+from model.messages.places import GatewayAsked, GatewayPlace
 from model.messages.requests import (
     AcceptCertificate,
     AcceptCsr,

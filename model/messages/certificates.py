@@ -99,6 +99,7 @@ class RevocationAdmission:
     order_number: str = ""
     certificate_pem: str = ""
     serial_number: str = ""
+    channel: int = 1
 
 
 @dataclass(frozen=True)

@@ -89,25 +89,6 @@ class JoinResult:
 
 
 @dataclass(frozen=True)
-class GatewayAsked:
-    """Ask where a gateway is to be found."""
-
-    gateway_id: int
-
-
-@dataclass(frozen=True)
-class GatewayPlace:
-    """Where a gateway takes its work now. `unserved` says why it may not work for a request any more, or is None;
-    `joined` whether a host has ever been on this channel."""
-
-    gateway_id: int
-    gateway: str
-    channel: int
-    joined: bool = True
-    unserved: str | None = None
-
-
-@dataclass(frozen=True)
 class CheckInStart:
     """A gateway tells what it is; `sealed` opens with the channel's key only."""
 

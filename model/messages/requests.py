@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from model.keys import KeyAlgorithm
+from model.messages.places import GatewayPlace
 from model.states import CertificateStatus, InstallMode, InstallState, Verdict
 
 
@@ -104,6 +105,8 @@ class Admission:
     four_eyes: bool = True
     reminder_seconds: int = 86_400
     expiry_seconds: int = 30 * 86_400
+    # None where the request was admitted under 0.1, which knew no channels.
+    place: GatewayPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,12 @@ class AcceptCsr:
 
 @dataclass(frozen=True)
 class CsrOutcome:
-    """`problem`: it is not what was asked. `approved`: why no person needs to approve, or None."""
+    """`problem`: it is not what was asked. `approved`: why no person needs to approve, or None. `csr_pem` is the CSR
+    that counts: an earlier one of the same key stays, and with one of another key approvals are void."""
 
     problem: str | None
     approved: str | None
+    csr_pem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -288,6 +293,7 @@ class InstallPlan:
 
     wait_until: datetime | None
     message: str
+    place: GatewayPlace | None = None
 
 
 @dataclass(frozen=True)

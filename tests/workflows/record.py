@@ -17,12 +17,15 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from activities import modules_file
+from connectors.registry import Surroundings
+from connectors.secrets import resolve
 from model import channel, naming
-from model.messages import AdministratorWord, RevocationStart
+from model.messages import AdministratorWord, RequestView, RevocationStart
 from model.states import InstallMode, InstallState
 from model.tables import Certificate, Gateway
-from operations import endpoints, enrollment, joining, keystores, modules, tokens
+from operations import endpoints, enrollment, gateway_changes, gateway_news, joining, keystores, modules, tokens
 from tests.support.world import World, world
+from worker import workers
 from worker.playground import DisposableNginx
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
@@ -120,6 +123,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("revocation", revocation)
 
     await record_syncs(made, keep)
+    await record_changes(made, keep)
 
     with made.database.write() as session:
         session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
@@ -130,6 +134,31 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("join", made.client.get_workflow_handle(naming.join_workflow(token.gateway_id, parties.gateway_key)))
     await joining.check_in(made.client, key, parties, [], made.clock())
     await keep("check-in", made.client.get_workflow_handle(naming.check_in_workflow(token.gateway_id, 1)))
+
+
+async def record_changes(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A request whose gateway is restored while its first step waits, and that is held before it orders."""
+    admin = made.context("admin")
+    token = tokens.read(gateway_changes.add(admin, gateway_changes.NewGateway("moving")).token)
+    await joining.join(made.client, token, channel.new_key())
+    await gateway_news.tell_requests(made.database, made.client)
+    number = await made.submit("moving.example.org", gateway="moving")
+    while "key and CSR" not in (await made.workflow(number).query("view", result_type=RequestView)).waiting_for:
+        await asyncio.sleep(0.05)
+    restored = tokens.read(enrollment.restore(admin, "moving").token)
+    await joining.join(made.client, restored, channel.new_key())
+    await gateway_news.tell_requests(made.database, made.client)
+    activities = workers.gateway_activities(Surroundings(made.home / "moving", resolve))
+    async with workers.gateway_worker(made.client, token.gateway_id, activities, channel=restored.channel):
+        await made.until(number, state=InstallState.KEY_READY)
+        gateway_changes.edit(admin, "moving", active=False)
+        await made.say(number, "approve")
+        await made.until(number, state=InstallState.ACTION_REQUIRED)
+        await keep("request-held", made.workflow(number))
+        gateway_changes.edit(admin, "moving", active=True)
+        await gateway_news.tell_requests(made.database, made.client)
+        await made.workflow(number).result()
+    await keep("request-moved-held-served", made.workflow(number))
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
