@@ -301,6 +301,6 @@ def moment(word: str | None) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(word)
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInput(f"{word!r} is not a time such as 2026-11-23 or 2026-11-23T17:00:00Z.") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

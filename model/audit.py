@@ -198,17 +198,19 @@ def _wrong_at_the_end(count: int, last_hash: str, head: tuple[int, str] | None, 
     return None
 
 
-def _stored(session: Session, batch: int) -> Iterator[Sequence[Any]]:
-    """All entries in order as the database holds them: previous hash, fields, hash. One pass, so that two of the same
-    number are both seen; some thousand at a time, so that memory stays flat."""
-    connection = session.connection()
-    on_sqlite = connection.dialect.name == "sqlite"
-    time = _SQLITE_TIME if on_sqlite else _POSTGRESQL_TIME
-    # Plain columns: nothing that is found in them is taken for one of our words before it is checked.
+def plain_columns(session: Session) -> list[ColumnElement[Any]]:
+    """An entry as it was hashed and as the database holds it: previous hash, `FIELDS`, hash. Nothing that is found
+    there is taken for one of our words."""
+    time = _SQLITE_TIME if session.get_bind().dialect.name == "sqlite" else _POSTGRESQL_TIME
     names = ("previous_hash", *(time if name == "time" else name for name in FIELDS), "hash")
-    columns: list[ColumnElement[Any]] = [literal_column(name) for name in names]
-    statement = sqlalchemy.select(*columns).select_from(AuditEntry).order_by(literal_column("sequence"))
-    with _any_text(connection.connection.dbapi_connection):
+    return [literal_column(name) for name in names]
+
+
+def _stored(session: Session, batch: int) -> Iterator[Sequence[Any]]:
+    """All entries in order as plain columns. One pass, so that two of the same number are both seen; some thousand at a
+    time, so that memory stays flat."""
+    statement = sqlalchemy.select(*plain_columns(session)).select_from(AuditEntry).order_by(literal_column("sequence"))
+    with _any_text(session.connection().connection.dbapi_connection):
         yield from session.execute(statement, execution_options={"yield_per": batch}).partitions()
 
 

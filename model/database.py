@@ -169,6 +169,12 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_SECONDS * 1000}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function("certgate_contains", 2, _contains, deterministic=True)
+
+
+def _contains(text: object, sought: str) -> bool:
+    """Whether `sought` is in a text in any case, of any letters."""
+    return isinstance(text, str) and sought.casefold() in text.casefold()
 
 
 def _begin_sqlite(connection: Connection) -> None:

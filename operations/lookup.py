@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, true
+from sqlalchemy import ColumnElement, and_, false, func, or_, true
 from sqlmodel import Session, col, select
 
 from model import access
+from model.database import Database
 from model.errors import NotFound
 from model.rules import permissions
 from model.states import DelegationMode, Privilege
@@ -113,6 +114,14 @@ def administrator(session: Session, actor: Actor, who: str | int) -> Administrat
     if row is None or not (actor.owns_everything or row.id == actor.id):
         raise NotFound(f"There is no administrator {who!r}: `certgate administrator list` shows whom there is.")
     return row
+
+
+def contains(database: Database, column: Any, sought: str) -> ColumnElement[bool]:
+    """A condition that keeps the texts with `sought` in them, just as it stands, in any case."""
+    if database.is_sqlite and not sought.isascii():
+        # SQLite itself knows the cases of ASCII only.
+        return func.certgate_contains(col(column), sought) == 1
+    return col(column).icontains(sought, autoescape=True)
 
 
 def seen_by(actor: Actor, organization_column: Any, department_column: Any) -> ColumnElement[bool]:

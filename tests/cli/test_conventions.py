@@ -96,7 +96,16 @@ WRONG = [
     (["ca", "release", "private", "P-000001"], 1, "P-000001"),
     (["trust", "add", "/nonexistent"], 2, "/nonexistent"),
     (["audit", "list", "--since", "yesterday"], 2, "yesterday"),
+    (["audit", "list", "--since", "0001-01-01T00:00:00+05:00"], 2, "is not a time"),
+    (["audit", "list", "--since", "2026-02-01", "--until", "2026-01-01"], 2, "ends before it begins"),
     (["audit", "list", "--object", "request:x"], 2, "request:x"),
+    (["audit", "list", "--object", ":7"], 2, "TYPE:ID"),
+    (["audit", "list", "--search", "x" * 300], 2, "256 characters"),
+    (["audit", "list", "--gateway", "nowhere"], 2, "There is no gateway 'nowhere'"),
+    (["audit", "list", "--before", "0"], 2, "--before"),
+    (["audit", "show", "99999999999999999999"], 2, "There is no entry"),
+    (["audit", "export", "--format", "json"], 2, "json"),
+    (["audit", "verify", "--known", "7"], 2, "NUMBER:HASH"),
     (["replay", "/nonexistent"], 2, "/nonexistent"),
     (["login"], 2, "Token"),
     (["doctor"], 1, "checks"),
@@ -162,8 +171,10 @@ def test_json_is_one_value_and_stdout_holds_nothing_else(certgate: Certgate) -> 
         said = certgate(*words.split(), "--json")
         assert said.code == 0, (words, said)
         assert isinstance(said.value, list), words
-    exported = certgate("audit", "export")
-    assert len(exported.value) == len(certgate("audit", "list", "--json").value)
+    exported = [json.loads(line)["sequence"] for line in certgate("audit", "export").out.splitlines()]
+    # The export itself is told after what it exports.
+    listed = [row["sequence"] for row in certgate("audit", "list", "--json").value]
+    assert listed == [exported[-1] + 1, *reversed(exported)]
 
 
 def test_a_gateway_has_the_documented_keys(certgate: Certgate) -> None:
@@ -217,14 +228,30 @@ def test_a_broken_trail_is_told(certgate: Certgate, home: Path) -> None:
     assert said.value["finding"]["problem"] in said.err
 
 
-def test_a_csv_cell_is_never_a_formula(certgate: Certgate, tmp_path: Path) -> None:
-    from cli.audit import _cell
-
-    assert [_cell(one) for one in ("=1+1", "@x", "-1", "plain", None)] == ["'=1+1", "'@x", "'-1", "plain", ""]
+def test_the_trail_is_exported_into_a_new_file(certgate: Certgate, tmp_path: Path) -> None:
     target = tmp_path / "trail.csv"
     assert certgate("audit", "export", "--format", "csv", "--output", str(target)).code == 0
-    assert target.read_text().startswith("sequence,time,actor,")
+    assert target.read_bytes().startswith(b"sequence,time,actor,")
     assert certgate("audit", "export", "--output", str(target)).code == 2
+    assert certgate("audit", "export", "--output", str(tmp_path / "no" / "folder")).code == 2
+
+
+def test_the_trail_is_paged_by_what_was_said(certgate: Certgate) -> None:
+    for name in ("One", "Two", "Three"):
+        assert certgate("organization", "add", "--name", name).code == 0
+    said = certgate("audit", "list", "--action", "organization.added", "--limit", "2", "--json")
+    assert ["Three" in said.value[0]["description"], "Two" in said.value[1]["description"]] == [True, True]
+    number = said.value[-1]["sequence"]
+    assert f"older ones with --before {number}." in said.err
+    (last,) = certgate("audit", "list", "--action", "organization.added", "--before", str(number), "--json").value
+    assert "One" in last["description"]
+    shown = certgate("audit", "show", str(number), "--json").value
+    assert shown["row"]["sequence"] == number
+    verified = certgate("audit", "verify", "--json").value
+    assert certgate("audit", "verify", "--known", f"{verified['entries']}:{verified['head']}").code == 0
+    told = certgate("audit", "verify", "--known", f"{number}:{'0' * 64}")
+    assert (told.code, f"entry {number} is not the one that was known" in told.err) == (1, True)
+    assert shown["hash"] == certgate("audit", "show", str(number + 1), "--json").value["previous_hash"]
 
 
 def test_version_is_printed(certgate: Certgate) -> None:

@@ -1,4 +1,4 @@
-"""Administrators, their passwords and tokens, and the audit trail that tells of them."""
+"""Administrators, their passwords and tokens."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 
 from model.errors import Conflict, InvalidInput, NotFound, NotPermitted
 from model.rules.permissions import Scope
-from model.states import Outcome, Privilege, Role
-from operations import administrators, audit_trail, identity, roles
+from model.states import Privilege, Role
+from operations import administrators, identity, roles
 from operations.administrators import AdministratorChange, NewAdministrator
-from operations.audit_trail import Filter
 from operations.roles import Assignment, RoleRow
 from tests.operations.conftest import NOW, Records
 
@@ -160,30 +159,3 @@ def test_tokens_can_be_revoked(records: Records) -> None:
     assert administrators.revoke_tokens(own, "rao") == 1
     with pytest.raises(NotPermitted):
         identity.by_token(records.database, token, NOW)
-
-
-def test_the_trail_is_filtered_and_paged(records: Records) -> None:
-    context = records.acting("mrao")
-    for number in range(5):
-        administrators.token(context, "rao", timedelta(hours=number + 1))
-    page = audit_trail.listing(context, Filter(action="administrator.token"), offset=1, limit=2)
-    assert page.total == 5
-    assert [row.sequence for row in page.rows] == [7, 6]
-    assert audit_trail.listing(context, Filter(search="HAPPENED to the req")).total == 1
-    assert audit_trail.listing(context, Filter(actor="mrao", outcome=Outcome.DONE)).total == 5
-    assert audit_trail.listing(context, Filter(object_type="request", object_id=1)).total == 1
-    assert audit_trail.listing(context, Filter(since=NOW + timedelta(seconds=1))).total == 0
-    assert audit_trail.listing(context, Filter(until=NOW)).total == 0
-    assert [row.sequence for row in audit_trail.export(context)] == list(range(1, 9))
-
-
-def test_a_trail_that_was_changed_is_found(records: Records) -> None:
-    context = records.acting("mrao")
-    assert audit_trail.verify(context).finding is None
-    with records.database.engine.begin() as connection:
-        for trigger in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
-            connection.exec_driver_sql(f"DROP TRIGGER {trigger[0]}")
-        connection.exec_driver_sql("UPDATE audit_entry SET description = 'nothing' WHERE sequence = 2")
-    finding = audit_trail.verify(context).finding
-    assert finding is not None
-    assert finding.sequence == 2

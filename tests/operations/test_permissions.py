@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import inspect
+import io
+import json
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import astuple, dataclass
@@ -19,6 +22,7 @@ from model.states import DelegationMode, Role
 from model.tables import AccessToken, Administrator
 from operations import (
     administrators,
+    audit_export,
     audit_trail,
     authorities,
     certificates,
@@ -55,6 +59,8 @@ OK, REFUSED, HIDDEN = "ok", "refused", "hidden"
 # Operations on a context that others call inside theirs, after they have authorized.
 HELPERS = {
     "asking.ask",
+    "audit_search.question",
+    "audit_search.reader_of",
     "gateways.require_custody",
     "gateways.seen",
     "gateways.tell",
@@ -301,8 +307,31 @@ TABLE: dict[str, Row] = {
         drao={"request"},
         stranger={"organization"},
     ),
-    "audit_trail.export": Row(
-        lambda c, r: {row.object_type for row in audit_trail.export(c)},
+    "audit_trail.show of a department's": Row(
+        lambda c, r: audit_trail.show(c, 1).row.object_type, "request", "request", REFUSED, "request", HIDDEN
+    ),
+    "audit_trail.show of another organization's": Row(
+        lambda c, r: audit_trail.show(c, 2).organization, "Beta", HIDDEN, REFUSED, HIDDEN, "Beta"
+    ),
+    "audit_trail.show": Row(lambda c, r: audit_trail.show(c, 3), OK, HIDDEN, REFUSED, HIDDEN, HIDDEN),
+    "audit_trail.choices": Row(
+        lambda c, r: set(audit_trail.choices(c).actions),
+        mrao={"request.done", "organization.done", "installation.done"},
+        rao={"request.done"},
+        bare=REFUSED,
+        drao={"request.done"},
+        stranger={"organization.done"},
+    ),
+    "audit_export.export_csv": Row(
+        lambda c, r: {row["object_type"] for row in csv.DictReader(io.StringIO("".join(audit_export.export_csv(c))))},
+        mrao={"request", "organization", "installation"},
+        rao={"request"},
+        bare=REFUSED,
+        drao={"request"},
+        stranger={"organization"},
+    ),
+    "audit_export.export_jsonl": Row(
+        lambda c, r: {json.loads(line)["object_type"] for line in "".join(audit_export.export_jsonl(c)).splitlines()},
         mrao={"request", "organization", "installation"},
         rao={"request"},
         bare=REFUSED,

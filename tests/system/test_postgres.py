@@ -242,9 +242,9 @@ async def listed(database: Database, folder: Path) -> dict[str, Any]:
         "nobody's": names(requests.Filter(organization="default")),
         "awaiting": names(requests.Filter(awaiting_me=True)),
         "groups": [requests.counts(context, by) for by in ("status", "install_state", "gateway", "organization")],
-        "trail": [row.action for row in audit_trail.listing(context, audit_trail.Filter(), 0, 100).rows],
+        "trail": [row.action for row in audit_trail.listing(context).rows],
         "trail search": [
-            row.description for row in audit_trail.listing(context, audit_trail.Filter(search="REQUESTED A"), 0, 9).rows
+            row.description for row in audit_trail.listing(context, audit_trail.Filter(search="REQUESTED A")).rows
         ],
     }
 

@@ -6,7 +6,6 @@ Revises: 0010
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
@@ -14,19 +13,17 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-# How many entries of a million have the same first columns, as SQLite is told. Its own statistics are never made: a
-# trail begins empty, and without any it takes a filter on the outcome for as good as one on the administrator.
-_ALIKE = {
-    "time": "1 1",
-    "actor": "10000 1",
-    "access_method": "200000 1",
-    "action": "20000 1",
-    "object": "100000 20 1",
-    "gateway_id": "2000 1",
-    "organization_id": "150000 1",
-    "department_id": "50000 1",
-    "outcome": "330000 1",
-}
+_INDEXED = (
+    "time",
+    "actor",
+    "access_method",
+    "action",
+    "object",
+    "gateway_id",
+    "organization_id",
+    "department_id",
+    "outcome",
+)
 _AT_THE_END = "audit entries are added one after the other, at the end of the trail"
 _FOLLOWS = "EXISTS (SELECT 1 FROM audit_head WHERE id = 1 AND sequence = NEW.sequence - 1 AND hash = NEW.previous_hash)"
 _GOES_ON = (
@@ -40,23 +37,13 @@ def upgrade() -> None:
     """Apply."""
     for name in ("time", "actor", "action", "object", "gateway_id"):
         op.drop_index(f"ix_audit_entry_{name}", table_name="audit_entry")
-    for name in _ALIKE:
+    for name in _INDEXED:
         columns = ["object_type", "object_id"] if name == "object" else [name]
         op.create_index(f"ix_audit_entry_{name}", "audit_entry", [*columns, "sequence"])
     if op.get_bind().dialect.name == "sqlite":
-        _tell_sqlite_what_is_alike()
         _guard_sqlite()
     else:
         _guard_postgresql()
-
-
-def _tell_sqlite_what_is_alike() -> None:
-    op.execute("ANALYZE audit_head")  # makes the table of statistics
-    op.execute("DELETE FROM sqlite_stat1 WHERE tbl IN ('audit_head', 'audit_entry')")
-    for name, alike in _ALIKE.items():
-        row = {"name": f"ix_audit_entry_{name}", "alike": f"1000000 {alike}"}
-        op.get_bind().execute(sa.text("INSERT INTO sqlite_stat1 VALUES ('audit_entry', :name, :alike)"), row)
-    op.execute("ANALYZE sqlite_schema")  # reads it again
 
 
 def _guard_sqlite() -> None:
