@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 from temporalio.api.enums.v1 import WorkerStatus
-from temporalio.api.workflowservice.v1 import ListWorkersRequest
+from temporalio.api.worker.v1 import WorkerHeartbeat
+from temporalio.api.workflowservice.v1 import ListWorkersRequest, RecordWorkerHeartbeatRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -135,6 +138,27 @@ async def beats(client: Client) -> Beats:
                 return found
     except RPCError as error:
         raise Unavailable(f"Temporal does not say which gateways are connected ({error.message}).") from error
+
+
+@asynccontextmanager
+async def announced(client: Client, queue: str) -> AsyncIterator[None]:
+    """Around a gateway's worker: say at once that it is there. The SDK's first heartbeat comes with its first interval,
+    and that may be five seconds later."""
+    said = WorkerHeartbeat(worker_instance_key=f"start-{uuid4()}", task_queue=queue)
+    await _record(client, said, WorkerStatus.WORKER_STATUS_RUNNING)
+    try:
+        yield
+    finally:
+        await _record(client, said, WorkerStatus.WORKER_STATUS_SHUTDOWN)
+
+
+async def _record(client: Client, said: WorkerHeartbeat, status: WorkerStatus.ValueType) -> None:
+    said.status = status
+    said.heartbeat_time.GetCurrentTime()
+    request = RecordWorkerHeartbeatRequest(namespace=client.namespace, worker_heartbeat=[said])
+    # The SDK's own heartbeats say the same a little later.
+    with suppress(RPCError):
+        await client.workflow_service.record_worker_heartbeat(request, timeout=_PATIENCE)
 
 
 async def _shared_beats(client: Client) -> Beats:

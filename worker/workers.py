@@ -34,7 +34,7 @@ from connectors.secrets import resolve
 from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
-from operations import manager_key
+from operations import manager_key, presence
 from operations.gateway_news import keep_telling
 from operations.reconcile import keep_started
 from operations.watch import keep_watch
@@ -199,14 +199,15 @@ async def run_gateway(home: GatewayHome) -> None:
     async def work(client: Client) -> None:
         worker = gateway_worker(client, home.gateway_id, activities, channel=home.channel)
         # Whoever started it looks for its readiness in that home: the manager's on this machine, else its own.
-        serving = asyncio.create_task(_drained(worker, settings.home, "gateway"))
-        telling = asyncio.create_task(keep_checking_in(client, home))
-        try:
-            await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (telling, serving):
-                task.cancel()
-            ends = await asyncio.gather(telling, serving, return_exceptions=True)
+        async with presence.announced(client, gateway_queue(home.gateway_id, home.channel)):
+            serving = asyncio.create_task(_drained(worker, settings.home, "gateway"))
+            telling = asyncio.create_task(keep_checking_in(client, home))
+            try:
+                await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (telling, serving):
+                    task.cancel()
+                ends = await asyncio.gather(telling, serving, return_exceptions=True)
         # A refusal by the manager ends this process, after what has begun has come to its end.
         for end in ends:
             if isinstance(end, Exception):
