@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 from temporalio.client import Client
 
+from connectors.notices.settings import NotificationSettings
 from model import audit
 from model.database import Database
 from model.errors import CertgateError
@@ -24,7 +25,7 @@ from model.naming import gateway_queue
 from model.rules import delegation
 from model.states import AccessMethod, ConnectionStatus, DelegationMode
 from model.tables import Delegation, Gateway
-from operations import lookup, presence
+from operations import absence, lookup, presence
 from operations.context import now as system_clock
 from operations.presence import Beat, Beats
 
@@ -40,6 +41,9 @@ _PRECISION = 1.0
 # `last_activity` is for people. All that are older than half of this are written with the first that is due.
 _ACTIVITY = timedelta(seconds=60)
 _AT_ONCE = 500
+# Who is away and has open work is looked for as often as this, or as often as it has to be told.
+_ABSENCES = timedelta(seconds=15)
+DEFAULTS = NotificationSettings()
 
 
 @dataclass(frozen=True)
@@ -64,21 +68,34 @@ class Change:
     last_beat: datetime | None
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """A change that is ours to tell; `since` is when the status before began."""
+
+    change: Change
+    name: str
+    mode: DelegationMode
+    since: datetime | None
+
+
 class Watch:
     """One manager's view. It remembers the looks before, from which it knows what moves."""
 
     def __init__(
         self,
         database: Database,
+        settings: NotificationSettings = DEFAULTS,
         clock: Callable[[], datetime] = system_clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
+        self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
         self._steady_since: datetime | None = None
         self._looked: tuple[float, datetime] | None = None
         self._heard: dict[str, datetime] | None = None
+        self._absences: datetime | None = None
 
     async def look(self, client: Client) -> None:
         """Look once, and tell what changed. Raises `Unavailable` (engine or database)."""
@@ -121,6 +138,10 @@ class Watch:
         due = _due(active, now)
         if changes or offsets or due:
             self._keep(changes, offsets, due, now)
+        often = min(_ABSENCES, timedelta(seconds=self._settings.away_seconds))
+        if steady and (self._absences is None or not timedelta() <= now - self._absences < often):
+            absence.tell_away(self._database, self._settings, now)
+            self._absences = now
 
     def _elapsed(self, now: datetime, moment: float) -> timedelta | None:
         """The time since the last look; None when there was none, or nothing is known of what was in between."""
@@ -163,17 +184,21 @@ class Watch:
             # Rows first, in order of their numbers, then the audit: as everybody else who acts on a gateway.
             self._tell(session, told, now)
 
-    def _tell(self, session: Session, told: Mapping[int, tuple[Change, str, DelegationMode]], now: datetime) -> None:
+    def _tell(self, session: Session, told: Mapping[int, Claimed], now: datetime) -> None:
         served = _served(session, told)
-        for number, (change, name, mode) in told.items():
+        returns = []
+        for number, claimed in told.items():
+            change, name = claimed.change, claimed.name
+            scope = delegation.scope(claimed.mode, served.get(number, ()))
             if change.status == ConnectionStatus.CONNECTED:
                 action, text = "gateway.connected", f"Gateway {name} is connected."
+                if claimed.since is not None:
+                    returns.append(absence.Return(number, name, scope, claimed.since))
             elif change.told is None:
                 # It joined and was never seen since; the join was told.
                 continue
             else:
                 action, text = "gateway.disconnected", f"Gateway {name} is disconnected{_ended(change.last_beat)}."
-            scope = delegation.scope(mode, served.get(number, ()))
             act = audit.Act(
                 actor=f"gateway {name}",
                 access_method=AccessMethod.GATEWAY,
@@ -186,11 +211,12 @@ class Watch:
                 description=text,
             )
             audit.append(session, act, now)
+        absence.tell_back(session, self._settings, returns, now)
 
 
-async def keep_watch(database: Database, client: Client) -> None:
+async def keep_watch(database: Database, client: Client, settings: NotificationSettings) -> None:
     """Look every few seconds, for ever."""
-    watch = Watch(database)
+    watch = Watch(database, settings)
     while True:
         try:
             await watch.look(client)
@@ -223,20 +249,26 @@ def _due(active: Iterable[Known], now: datetime) -> list[int]:
     return [number for number, age in ages if age >= _ACTIVITY / 2]
 
 
-def _claim(session: Session, changes: list[Change], now: datetime) -> dict[int, tuple[Change, str, DelegationMode]]:
+def _claim(session: Session, changes: list[Change], now: datetime) -> dict[int, Claimed]:
     """Take those changes that no other manager has told, by number; their rows are locked and brought up to date."""
     wanted = {change.gateway_id: change for change in changes}
-    taken: dict[int, tuple[Change, str, DelegationMode]] = {}
+    taken: dict[int, Claimed] = {}
     for some in _portions(sorted(wanted)):
-        columns = (col(Gateway.id), col(Gateway.told_status), col(Gateway.name), col(Gateway.delegation_mode))
+        columns = (
+            col(Gateway.id),
+            col(Gateway.told_status),
+            col(Gateway.name),
+            col(Gateway.delegation_mode),
+            col(Gateway.status_since),
+        )
         living = ~col(Gateway.name_key).startswith(lookup.GONE)
         statement = select(*columns).where(columns[0].in_(some), living).order_by(columns[0]).with_for_update()
         values = []
-        for number, told, name, mode in session.execute(statement).all():
+        for number, told, name, mode, since in session.execute(statement).all():
             change = wanted[number]
             if told != change.told:
                 continue
-            taken[number] = (change, name, mode)
+            taken[number] = Claimed(change, name, mode, since)
             value = {"id": number, "told_status": change.status, "status_since": now}
             if change.last_beat is not None:
                 value["last_activity"] = change.last_beat

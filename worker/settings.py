@@ -35,6 +35,26 @@ public_url = ""         # CERTGATE_DASHBOARD_PUBLIC_URL: what people type, if no
 trusted_proxies = ["127.0.0.1"]  # whose word (X-Forwarded-For) is taken for where a browser is
 idle_minutes = 120      # a session that nobody uses ends after so long
 session_hours = 12      # a session ends after so long in any case
+
+[notifications]
+away_seconds = 60       # people are told when a gateway with open work has been away for so long
+renewal_days = 7        # a certificate that it serves is open work when it must be renewed within so many days
+keep_days = 90          # how long notifications are kept
+ca_file = ""            # PEM certificates that webhook and mail server may be trusted by, besides the machine's own
+
+[notifications.webhook] # none of it: no webhook
+url = ""                # or a reference to one that is itself a secret: file:/absolute/path, env:NAME
+secret = ""             # reference to the key that signs
+
+[notifications.email]   # none of it: no e-mail
+server = ""
+port = 587
+security = "starttls"   # or "tls" from the start, or "none"
+user = ""
+password = ""           # reference
+sender = ""             # From
+to = []                 # addresses that get everything
+administrators = true   # administrators with an address get what concerns the gateways that they manage, too
 ```
 """
 
@@ -44,11 +64,21 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
+from connectors.notices.settings import NotificationSettings
 from connectors.secrets import Reference
 from model.errors import InvalidInput, Unavailable
 
@@ -147,6 +177,7 @@ class Settings(_Section):
     temporal: TemporalSettings = TemporalSettings()
     dashboard: DashboardSettings = DashboardSettings()
     trust: TrustSettings = TrustSettings()
+    notifications: NotificationSettings = NotificationSettings()
 
     @property
     def logs(self) -> Path:
@@ -171,6 +202,12 @@ class _File(_Section):
     temporal: TemporalSettings = TemporalSettings()
     dashboard: DashboardSettings = DashboardSettings()
     trust: TrustSettings = TrustSettings()
+    notifications: NotificationSettings = NotificationSettings()
+
+    @field_validator("notifications", mode="before")
+    @classmethod
+    def _empty_as_missing(cls, given: Any) -> Any:
+        return _without_empty(given)
 
 
 def load(home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -204,6 +241,7 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
             temporal=TemporalSettings.model_validate(temporal),
             dashboard=DashboardSettings.model_validate(dashboard),
             trust=TrustSettings(key_file=_key_file(file.trust, folder, variables)),
+            notifications=_placed(file.notifications, folder),
         )
     except ValidationError as error:
         raise InvalidInput(f"The environment has a wrong setting: {explain(error)}.") from None
@@ -238,6 +276,25 @@ def _read_file(path: Path) -> _File:
         raise InvalidInput(f"{path} is not valid TOML: {error}.") from None
     except ValidationError as error:
         raise InvalidInput(f"{path} is wrong: {explain(error)}.") from None
+
+
+def _placed(given: NotificationSettings, home: Path) -> NotificationSettings:
+    return given if given.ca_file is None else given.model_copy(update={"ca_file": home / given.ca_file})
+
+
+def _without_empty(given: Any) -> Any:
+    """``[notifications]`` as the documented example reads: an empty text is no key, and a webhook without URL and
+    e-mail without server are none."""
+    if not isinstance(given, dict):
+        return given
+    kept: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            if value.get("url" if key == "webhook" else "server") != "":
+                kept[key] = _without_empty(value)
+        elif value != "":
+            kept[key] = value
+    return kept
 
 
 def explain(error: ValidationError) -> str:

@@ -35,6 +35,7 @@ from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
 from operations import manager_key, presence
+from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
 from operations.reconcile import keep_started
 from operations.watch import keep_watch
@@ -175,7 +176,10 @@ async def run_manager(settings: Settings) -> None:
                 keepers = [
                     asyncio.create_task(keep_started(database, client)),
                     asyncio.create_task(keep_telling(database, client)),
-                    asyncio.create_task(keep_watch(database, client)),
+                    asyncio.create_task(keep_watch(database, client, settings.notifications)),
+                    asyncio.create_task(
+                        keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url)
+                    ),
                 ]
                 try:
                     await _drained(manager_worker(client, activities, executor), settings.home, "manager")

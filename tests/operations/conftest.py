@@ -35,6 +35,7 @@ from model.tables import (
     Fact,
     Gateway,
     Installation,
+    Notification,
     Organization,
     RoleAssignment,
 )
@@ -210,6 +211,19 @@ def fill(database: Database) -> None:
                 updated_at=NOW,
             )
         )
+        for organization, department in ((a, w), (b, None), (None, None)):
+            session.add(
+                Notification(
+                    kind="gateway.away",
+                    once=f"gateway.away/{organization}",
+                    gateway_id=gateways["web"] if department else gateways["beta"] if organization else None,
+                    organization_id=organization,
+                    department_id=department,
+                    subject=f"Something is away at {organization or 'large'}",
+                    text="It has open work.",
+                    created_at=NOW,
+                )
+            )
         for organization, thing, who in (
             (a, "request", "requester"),
             (b, "organization", "stranger"),

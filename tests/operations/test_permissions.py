@@ -17,6 +17,7 @@ import pytest
 from sqlmodel import select
 
 import operations
+from connectors.notices.settings import NotificationSettings, WebhookSettings
 from model.errors import Conflict, NotFound, NotPermitted, Unavailable
 from model.states import DelegationMode, Role
 from model.tables import AccessToken, Administrator
@@ -37,6 +38,7 @@ from operations import (
     identity,
     keystores,
     modules,
+    notifications,
     organizations,
     overview,
     policies,
@@ -67,6 +69,7 @@ HELPERS = {
     "decisions.visible",
     "decisions.words",
     "health.database_findings",
+    "notifications.late",
     "trust.keep",
     "roles.give",
 }
@@ -101,6 +104,8 @@ NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx
 NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
+# Nothing listens there.
+WEBHOOK = NotificationSettings(webhook=WebhookSettings(url="http://127.0.0.1:9/"))
 ROOT = pki.pem(pki.make_ca("A root").certificate)
 
 TABLE: dict[str, Row] = {
@@ -197,6 +202,13 @@ TABLE: dict[str, Row] = {
     "gateways.find": Row(lambda c, r: gateways.find(c, "ALPHA"), stranger=HIDDEN),
     "gateways.find by id": Row(lambda c, r: gateways.find(c, "2"), stranger=HIDDEN),
     "gateways.statuses": Row(lambda c, r: gateways.statuses(c)),
+    "notifications.listing": Row(lambda c, r: notifications.listing(c).total, 3, 1, 1, 1, 1),
+    "notifications.unseen": Row(lambda c, r: notifications.unseen(c), 3, 1, 1, 1, 1),
+    "notifications.mark_seen": Row(lambda c, r: notifications.mark_seen(c, [1]), stranger=HIDDEN),
+    "notifications.mark_seen all": Row(lambda c, r: notifications.mark_seen(c), 3, 1, 1, 1, 1),
+    "notifications.by_email": Row(lambda c, r: notifications.by_email(c)),
+    "notifications.choose_email": Row(lambda c, r: notifications.choose_email(c, False)),
+    "notifications.test": owners(lambda c, r: notifications.test(c, WEBHOOK, r.surroundings)),
     "presence.statuses": Row(lambda c, r: presence.statuses(c)),
     "presence.statuses_of": Row(
         lambda c, r: set(presence.statuses_of(c, {})), {1, 2, 3, 4}, {1, 2, 3}, {1, 2, 3}, {1, 2, 3}, {1, 4}

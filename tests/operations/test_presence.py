@@ -17,6 +17,7 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import RecordWorkerHeartbeatRequest
 from temporalio.client import Client
 
+from connectors.notices.settings import NotificationSettings
 from model.errors import Unavailable
 from model.naming import gateway_queue
 from model.states import AccessMethod, ConnectionStatus
@@ -42,7 +43,7 @@ class Stage:
     client: Client
     channel: int
     now: datetime = NOW
-    watches: list[Watch] = field(default_factory=list)
+    settings: NotificationSettings = field(default_factory=NotificationSettings)
 
     def gateway(self, name: str) -> Gateway:
         with self.records.database.read() as session:
@@ -50,7 +51,7 @@ class Stage:
 
     def manager(self) -> Watch:
         """A manager that starts now."""
-        return Watch(self.records.database, lambda: self.now, lambda: self.now.timestamp())
+        return Watch(self.records.database, self.settings, lambda: self.now, lambda: self.now.timestamp())
 
     async def beat(
         self, name: str, *, worker: str = "1", fast: float = 0, channel: int | None = None, stopping: bool = False

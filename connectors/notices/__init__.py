@@ -1,0 +1,1 @@
+"""Ways to tell people of something: a webhook, and e-mail."""
