@@ -16,9 +16,10 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
 
 from connectors.errors import Permanent
 
@@ -87,3 +88,14 @@ def _from_file(name: str) -> bytes:
     if len(secret) > MAX_SECRET_BYTES:
         raise Permanent(f"The credential file:{name} is longer than {MAX_SECRET_BYTES} bytes.")
     return secret.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def is_reference(field: FieldInfo) -> bool:
+    """Whether a field of settings holds a credential reference, optional or not; faces show it as one."""
+    if any(isinstance(one, AfterValidator) and one.func is _reference for one in field.metadata):
+        return True
+    return any(
+        isinstance(one, AfterValidator) and one.func is _reference
+        for option in get_args(field.annotation)
+        for one in getattr(option, "__metadata__", ())
+    )

@@ -20,6 +20,8 @@ GATEWAYS = "gateways"
 GATEWAY = "gateway"
 
 GATEWAYS = "gateways"
+KEYSTORES = "keystores"
+ENDPOINTS = "endpoints"
 ORGANIZATIONS = "organizations"
 ORGANIZATION = "organization"
 ADMINISTRATORS = "administrators"

@@ -104,6 +104,21 @@ def _draw(
     return all_chosen(name)
 
 
+def plain(name: str, columns: Mapping[str, Sequence[object]], config: Mapping[str, Any], alt: str) -> None:
+    """Draw rows of which none is selected."""
+    count = len(next(iter(columns.values()), ()))
+    st.dataframe(
+        columns,
+        key=name,
+        hide_index=True,
+        column_config=dict(config),
+        height="auto" if count <= _MOST_ROWS else 36 * (_MOST_ROWS + 1),
+        row_height=36,
+        placeholder="–",
+        alt=alt,
+    )
+
+
 def chosen(name: str) -> int | None:
     """The id that is selected in a table."""
     found = all_chosen(name)

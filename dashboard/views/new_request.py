@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import actions, components, filters, guard, places, session, words
 from dashboard.bridge import bridge
-from operations import endpoints, organizations, profiles
+from operations import endpoints, keystores, organizations, profiles
 from operations.context import Context
 from operations.endpoints import BindingRow
 from operations.submission import NewRequest, submit
@@ -76,6 +76,7 @@ def _form(
             key=f"gateway-{draft}",
         )
         endpoint, binding = _place(context, gateway, draft)
+        keystore = _keystore(context, gateway, draft)
     with st.container(border=True):
         st.subheader("Names", anchor=False)
         common_name = st.text_input(
@@ -113,6 +114,7 @@ def _form(
         department=department,
         endpoint=endpoint,
         binding=binding,
+        keystore=keystore,
         profile=profile,
         key_algorithm=next((word for word, shown in words.KEYS.items() if shown == key), None),
         install=next((word for word, shown in words.INSTALL_MODES.items() if shown == mode), None),
@@ -165,6 +167,19 @@ def _place(context: Context, gateway: str | None, draft: int) -> tuple[str | Non
         if chosen.obstacle:
             components.warning(chosen.obstacle)
     return endpoint, binding
+
+
+def _keystore(context: Context, gateway: str | None, draft: int) -> str | None:
+    """Where the key is made, to be chosen where a gateway has more than its default keystore."""
+    rows = keystores.listing(context, gateway) if gateway else []
+    if len(rows) < 2:
+        return None
+    titles = {row.name: f"{row.name} ({row.title})" for row in rows}
+    names = sorted(titles, key=lambda name: (name != keystores.DEFAULT, name))
+    return st.selectbox(
+        "Keystore", names, format_func=titles.__getitem__, key=f"keystore-{draft}-{gateway}",
+        help="Where the gateway makes the private key and keeps it.",
+    )  # fmt: skip
 
 
 def _fill(draft: int, key: str, by_name: dict[str, BindingRow]) -> None:

@@ -139,6 +139,7 @@ def _overview(detail: RequestDetail) -> None:
             ("Names", ", ".join(detail.names)),
             ("Organization", _owner(detail)),
             ("Profile", detail.profile),
+            ("Keystore", detail.keystore),
             ("Certificate authority", detail.ca),
             ("Key", words.key(detail.key_algorithm)),
             ("Order number", detail.order_number),
