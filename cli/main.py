@@ -25,6 +25,7 @@ from cli import (
     endpoint,
     gateway,
     keystore,
+    notification,
     organization,
     overview,
     policy,
@@ -64,6 +65,7 @@ for nouns in (
     ca,
     trust,
     audit,
+    notification,
     upkeep,
 ):
     nouns.register(app)

@@ -35,7 +35,7 @@ def doctor(as_json: Json = False) -> None:
 
         with opened() as door:
             context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
-            return await health.doctor(context, surroundings(door.settings.home))
+            return await health.doctor(context, surroundings(door.settings.home), door.settings.notifications)
 
     findings = run(work())
     if as_json:

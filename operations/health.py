@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import func, text
 from sqlmodel import col, select
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
@@ -20,12 +20,14 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from connectors.errors import ConnectorError
+from connectors.notices.settings import NotificationSettings
 from connectors.registry import Surroundings
 from model import naming
 from model.errors import CertgateError, Unavailable
 from model.states import ConnectionStatus, InstallState
-from model.tables import CertificateAuthority, CertificateRequest
-from operations import authorities, gateways, manager_key
+from model.tables import CertificateAuthority, CertificateRequest, Gateway
+from operations import authorities, delivery, gateways, lookup, manager_key, notifications
 from operations.context import Context
 from operations.lookup import identity
 from workflows import attributes
@@ -34,6 +36,7 @@ from workflows import attributes
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 _NOT_STARTED_AFTER = timedelta(minutes=1)
 _LOOKED_AT = 200
+_NO_WAYS = NotificationSettings()
 _BEATS_AWAITED = 7  # seconds; workers beat every five
 _NEEDS_A_PERSON = (InstallState.FAILED, InstallState.ACTION_REQUIRED, InstallState.ROLLED_BACK)
 
@@ -47,7 +50,9 @@ class Finding:
     message: str
 
 
-async def doctor(context: Context, surroundings: Surroundings) -> list[Finding]:
+async def doctor(
+    context: Context, surroundings: Surroundings, telling: NotificationSettings = _NO_WAYS
+) -> list[Finding]:
     """Ask everything, as far as it can be asked; for MRAOs. Raises `NotPermitted`."""
     if not context.actor.owns_everything:
         with context.acting("installation.examined", "installation"):
@@ -70,6 +75,8 @@ async def doctor(context: Context, surroundings: Surroundings) -> list[Finding]:
             findings += await _gateways(context)
         findings += await _authorities(context, surroundings)
         findings += list(_stuck(context))
+        findings += list(_clocks(context))
+        findings += await _notifications(context, surroundings, telling)
         if client is not None:
             findings.append(await _workflows(context, client))
     return findings
@@ -208,6 +215,33 @@ async def _authorities(context: Context, surroundings: Surroundings) -> list[Fin
             findings.append(Finding(name, health.usable, health.message))
         except Unavailable as error:
             findings.append(Finding(name, None, error.message))
+    return findings
+
+
+def _clocks(context: Context) -> Iterator[Finding]:
+    """Gateways whose clock was seen to be wrong by the manager's watch. Their status is right in spite of it; what they
+    judge by their clock is not."""
+    with context.database.read() as session:
+        wrong = func.abs(Gateway.clock_offset) > _CLOCK_TOLERANCE.total_seconds()
+        living = ~col(Gateway.name_key).startswith(lookup.GONE)
+        rows = session.exec(select(Gateway).where(wrong, living).order_by(col(Gateway.name_key))).all()
+    for row in rows:
+        told = f"The clock of its host is {row.clock_offset or 0:+.0f} s off: let it be set (NTP)."
+        yield Finding(f"clock of gateway {row.name}", False, told)
+
+
+async def _notifications(context: Context, surroundings: Surroundings, settings: NotificationSettings) -> list[Finding]:
+    """Whether the ways that are set up work, without sending anything, and whether something is stuck."""
+    findings = []
+    for name, way in delivery.ways_of(settings, surroundings.secret, context.clock).items():
+        try:
+            findings.append(Finding(f"notifications by {name}", True, await way.check()))
+        except ConnectorError as error:
+            findings.append(Finding(f"notifications by {name}", False, error.message))
+    late = notifications.late(context)
+    if late:
+        told = f"{late} could not be delivered yet, or at all: `certgate notification list --json` says why."
+        findings.append(Finding("notifications not delivered", None, told))
     return findings
 
 

@@ -246,7 +246,9 @@ def _living() -> ColumnElement[bool]:
 
 
 def _find(context: Context, session: Session, numbers: Sequence[int]) -> None:
-    found = set(session.exec(select(Notification.id).where(col(Notification.id).in_(numbers), _visible(context))).all())
+    possible = [number for number in numbers if 0 < number < 2**31]
+    known = select(Notification.id).where(col(Notification.id).in_(possible), _visible(context))
+    found = set(session.exec(known).all())
     missing = [number for number in numbers if number not in found]
     if missing:
         raise NotFound(f"There is no notification {missing[0]}: `certgate notification list` shows what there is.")
