@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,13 @@ from cli.common import (
     emit_fields,
     emit_json,
     emit_rows,
+    opened,
     say,
     secret,
     write_new,
 )
-from model.states import Privilege, Role
+from model.errors import InvalidInput
+from model.states import AccessMethod, Privilege, Role
 
 administrators = typer.Typer(no_args_is_help=True, help="Administrators: who may act, and where.")
 
@@ -33,6 +36,9 @@ Privileges = Annotated[
     list[Privilege] | None,
     typer.Option("--privilege", help="What the role allows; none given: request, renew and install."),
 ]
+OidcIssuer = Annotated[str | None, typer.Option(help="The OpenID Connect provider; left out: the one of the settings.")]
+OidcSubject = Annotated[str | None, typer.Option(help="Who he is at the provider: its claim 'sub'.")]
+NoPassword = Annotated[bool, typer.Option("--no-password", help="He signs in through the provider only.")]
 PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="Holds the password; - for stdin.")]
 
 
@@ -78,6 +84,8 @@ def show_administrator(login: Login, as_json: Json = False) -> None:
         "Name": row.full_name,
         "E-mail": row.email,
         "Roles": "\n".join(map(str, row.roles)),
+        "OIDC issuer": row.oidc_issuer,
+        "OIDC subject": row.oidc_subject,
         "Active": row.active,
         "Locked until": row.locked_until,
         "Signs in by": [
@@ -101,9 +109,13 @@ def add_administrator(
     department: Departments = None,
     privilege: Privileges = None,
     password_file: PasswordFile = None,
+    oidc_issuer: OidcIssuer = None,
+    oidc_subject: OidcSubject = None,
+    no_password: NoPassword = False,
     as_json: Json = False,
 ) -> None:
-    """Add an administrator. Without --password-file a password is made up and printed once."""
+    """Add an administrator. Without --password-file a password is made up and printed once, unless he is to sign in
+    through the OpenID Connect provider only (--oidc-subject or --no-password)."""
     from operations import administrators as operations
 
     new = operations.NewAdministrator(
@@ -115,6 +127,9 @@ def add_administrator(
         departments=department or (),
         privileges=privilege,
         password=secret("Password", password_file) if password_file else None,
+        without_password=no_password,
+        oidc_issuer=_issuer(oidc_issuer) if oidc_subject is not None else None,
+        oidc_subject=oidc_subject,
     )
     with acting() as context:
         added = operations.add(context, new)
@@ -135,10 +150,16 @@ def edit_administrator(
     organization: Organizations = None,
     department: Departments = None,
     privilege: Privileges = None,
+    oidc_issuer: OidcIssuer = None,
+    oidc_subject: Annotated[
+        str | None, typer.Option(help="Who he is at the provider: its claim 'sub'; '' for nobody any more.")
+    ] = None,
+    no_password: NoPassword = False,
     as_json: Json = False,
 ) -> None:
     """Change an administrator. With --role he holds that one only; `grant` and `withdraw` change single ones."""
     from operations import administrators as operations
+    from operations import single_sign_on
 
     change = operations.AdministratorChange(
         full_name=full_name,
@@ -150,9 +171,63 @@ def edit_administrator(
     )
     with acting() as context:
         row = operations.edit(context, login, change)
+        if oidc_subject:
+            single_sign_on.link(context, login, _issuer(oidc_issuer), oidc_subject)
+        elif oidc_subject is not None:
+            single_sign_on.unlink(context, login)
+        if no_password:
+            single_sign_on.remove_password(context, login)
+        if no_password or oidc_subject is not None:
+            row = operations.show(context, login)
     if as_json:
         emit_json(row)
     say(f"Administrator {login} was edited.")
+
+
+@administrators.command("sessions")
+def list_sessions(
+    login: Login,
+    end: Annotated[bool, typer.Option("--end", help="End them, or the one of --session.")] = False,
+    session: Annotated[int | None, typer.Option(help="With --end: only the session of this number.")] = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """List where an administrator is signed in to the dashboard, or sign him out there: himself, or as MRAO anybody."""
+    from operations import sessions as operations
+
+    if session is not None and not end:
+        raise InvalidInput("--session goes with --end.")
+    if end:
+        confirm(f"End {'all sessions' if session is None else f'session {session}'} of {login}?", yes)
+        with acting() as context:
+            count = operations.end(context, login, session)
+        if as_json:
+            emit_json({"login": login, "ended": count})
+        say(f"{count} session(s) of {login} were ended.")
+        return
+    with opened() as door:
+        context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
+        rows = operations.listing(context, timedelta(minutes=door.settings.dashboard.idle_minutes), login)
+    columns = {
+        "ID": lambda row: row.id,
+        "Since": lambda row: row.created_at,
+        "Last used": lambda row: row.seen_at,
+        "Ends at": lambda row: row.expires_at,
+        "By": lambda row: row.way,
+        "Address": lambda row: row.address,
+        "Browser": lambda row: row.agent,
+    }
+    emit_rows(rows, as_json, columns, f"{login} is signed in nowhere.")
+
+
+def _issuer(given: str | None) -> str:
+    """The provider that was named, else the one of the settings."""
+    if given is not None:
+        return given
+    with opened() as door:
+        if door.settings.oidc is None:
+            raise InvalidInput("No provider is set in certgate.toml ([oidc]): name it with --oidc-issuer.")
+        return door.settings.oidc.issuer
 
 
 @administrators.command("grant")

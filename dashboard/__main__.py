@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(error.message)
     from dashboard.web.server import serve
 
-    serve(settings.dashboard)
+    serve(settings)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from model import access
 from model.errors import Conflict, InvalidInput, NotFound
 from model.states import Privilege, Role
 from model.tables import AccessToken, Administrator, RoleAssignment
-from operations import lookup, roles, sessions
+from operations import lookup, roles, sessions, single_sign_on
 from operations.context import Context
 from operations.identity import forget_browsers, hash_password, mint_token
 from operations.lookup import identity
@@ -48,6 +48,8 @@ class AdministratorRow:
     locked_until: datetime | None
     created_at: datetime
     has_single_sign_on: bool = False
+    oidc_issuer: str | None = None
+    oidc_subject: str | None = None
     last_sign_in: datetime | None = None
     tokens: int = 0
     roles: list[RoleRow] = field(default_factory=list)
@@ -84,7 +86,8 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class NewAdministrator:
-    """What an administrator is made of. Without a password one is made up. Privileges None: the usual ones."""
+    """What an administrator is made of. Without a password one is made up, unless he is to sign in through an OpenID
+    Connect provider only (`without_password`, or his subject there). Privileges None: the usual ones."""
 
     login: str
     role: Role
@@ -94,6 +97,9 @@ class NewAdministrator:
     departments: Sequence[str] = ()
     privileges: Sequence[Privilege] | None = None
     password: str | None = field(default=None, repr=False)
+    without_password: bool = False
+    oidc_issuer: str | None = None
+    oidc_subject: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,13 +151,17 @@ def add(context: Context, new: NewAdministrator) -> Added:
             raise InvalidInput("A login has 1 to 64 letters, digits or the characters . _ @ + -")
         if access.administrator_of(session, new.login) is not None:
             raise Conflict(f"There is an administrator {new.login!r} already.")
-        made_up = None if new.password is not None else secrets.token_urlsafe(15)
+        linked = new.oidc_subject is not None
+        made_up = None if new.password is not None or new.without_password or linked else secrets.token_urlsafe(15)
         role = Role(new.role)
         row = Administrator(login=new.login, created_at=context.clock())
         _describe(row, new.full_name, new.email)
-        row.password_hash = hash_password(new.password if new.password is not None else str(made_up))
+        password = new.password if new.password is not None else made_up
+        row.password_hash = None if password is None else hash_password(password)
         session.add(row)
         session.flush()
+        if new.oidc_subject is not None:
+            single_sign_on.bind(session, row, new.oidc_issuer or "", new.oidc_subject)
         told = roles.give(context, session, row, Assignment(role, new.organizations, new.departments, new.privileges))
         context.tell(
             session,
@@ -360,6 +370,8 @@ def _rows(session: Session, rows: Sequence[Administrator], now: datetime) -> lis
                 locked_until=row.locked_until,
                 created_at=row.created_at,
                 has_single_sign_on=row.oidc_subject is not None,
+                oidc_issuer=row.oidc_issuer,
+                oidc_subject=row.oidc_subject,
                 last_sign_in=row.last_sign_in,
                 tokens=tokens.get(number, 0),
                 roles=holds,

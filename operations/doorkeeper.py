@@ -19,6 +19,8 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -52,6 +54,14 @@ class Attempt:
     password: str = field(repr=False)
     address: str = ""
     browser: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """An attempt may be made. Whether its refusal is told in the audit, and how many before it were not."""
+
+    tell: bool
+    untold: int
 
 
 @dataclass
@@ -88,40 +98,55 @@ class Doorkeeper:
         self._untold = 0
 
     def sign_in(self, database: Database, attempt: Attempt, now: datetime) -> Actor:
-        """Recognize an administrator by password. Raises `SignInRefused`, `TooManyAttempts` (429), `Unavailable`."""
+        """Recognize an administrator by password. Raises `SignInRefused`, `TooManyAttempts`, `Unavailable`."""
         known = identity.knows_browser(database, attempt.login, attempt.browser, now)
-        stock = self._stock(attempt.address, now)
-        if not known:
+        with self.admitting(database, attempt.address, now, known=known) as admitted, self._one_of_few():
+            try:
+                return identity.sign_in(
+                    database,
+                    attempt.login,
+                    attempt.password,
+                    now,
+                    browser=attempt.browser,
+                    address=attempt.address,
+                    tell=admitted.tell,
+                )
+            except identity.SignInRefused as refusal:
+                until = None if refusal.account else self._stranger(attempt.login, now)
+                if until is None:
+                    raise
+                raise identity.SignInRefused(identity.locked(attempt.login, until), account=False) from None
+
+    @contextmanager
+    def admitting(self, database: Database, address: str, now: datetime, *, known: bool = False) -> Iterator[Admitted]:
+        """Around an attempt to sign in, by whatever way: a `NotPermitted` that leaves the block is a failure. `known`
+        lets a browser past that somebody signed in with before. Raises `TooManyAttempts`."""
+        stock = self._stock(address, now)
+        with self._lock:
+            stock.fill(now)
+            wait = (1 - stock.left) * stock.refill
+        if wait > timedelta(0) and not known:
+            raise TooManyAttempts(max(1, round(wait.total_seconds())))
+        admitted = self._room_for(now)
+        if admitted.untold:
+            identity.tell_refusals(database, admitted.untold, now)
+        try:
+            yield admitted
+        except NotPermitted:
             with self._lock:
-                stock.fill(now)
-                wait = (1 - stock.left) * stock.refill
-            if wait > timedelta(0):
-                raise TooManyAttempts(max(1, round(wait.total_seconds())))
+                stock.take(now)
+                if admitted.tell and self._room is not None:
+                    self._room.take(now)
+                elif not admitted.tell:
+                    self._untold += 1
+            raise
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
         if not self._comparing.acquire(timeout=_PATIENCE):
             raise Unavailable("Too many people are signing in right now: try again in a moment.")
         try:
-            tell, before = self._may_tell(now)
-            if before:
-                identity.tell_refusals(database, before, now)
-            return identity.sign_in(
-                database,
-                attempt.login,
-                attempt.password,
-                now,
-                browser=attempt.browser,
-                address=attempt.address,
-                tell=tell,
-            )
-        except identity.SignInRefused as refusal:
-            with self._lock:
-                stock.take(now)
-                if tell:
-                    self._told(now)
-                else:
-                    self._untold += 1
-                if not refusal.account and (until := self._stranger(attempt.login, now)) is not None:
-                    raise identity.SignInRefused(identity.locked(attempt.login, until), account=False) from None
-            raise
+            yield
         finally:
             self._comparing.release()
 
@@ -134,34 +159,30 @@ class Doorkeeper:
                 self._addresses.popitem(last=False)
             return stock
 
-    def _may_tell(self, now: datetime) -> tuple[bool, int]:
-        """Whether a refusal may be told one by one, and how many were not told before."""
+    def _room_for(self, now: datetime) -> Admitted:
         with self._lock:
             self._room = self._room or _Stock(TOLD, TOLD_REFILL, TOLD, now)
             self._room.fill(now)
             if self._room.left < 1:
-                return False, 0
+                return Admitted(False, 0)
             before, self._untold = self._untold, 0
             if before:
                 self._room.take(now)
-            return self._room.left >= 1, before
-
-    def _told(self, now: datetime) -> None:
-        if self._room is not None:
-            self._room.take(now)
+            return Admitted(self._room.left >= 1, before)
 
     def _stranger(self, login: str, now: datetime) -> datetime | None:
         """Counts for a login that nobody has as the records do for one that somebody has; until when it is locked."""
-        failed, until = self._strangers.pop(login, (0, None))
-        if until is not None and until > now:
-            self._strangers[login] = (failed, until)
-            return until
-        failed += 1
-        locked = failed >= identity.FAILURES_ALLOWED
-        self._strangers[login] = (0, now + identity.LOCKED_FOR) if locked else (failed, None)
-        while len(self._strangers) > _REMEMBERED:
-            self._strangers.popitem(last=False)
-        return None
+        with self._lock:
+            failed, until = self._strangers.pop(login, (0, None))
+            if until is not None and until > now:
+                self._strangers[login] = (failed, until)
+                return until
+            failed += 1
+            locked = failed >= identity.FAILURES_ALLOWED
+            self._strangers[login] = (0, now + identity.LOCKED_FOR) if locked else (failed, None)
+            while len(self._strangers) > _REMEMBERED:
+                self._strangers.popitem(last=False)
+            return None
 
 
 def _network(address: str) -> str:

@@ -173,6 +173,21 @@ need_packages() {
   fi
 }
 
+# The OpenID Connect provider of the tests runs on node. Both come from packages: node from the wheel in the development set,
+# the provider by npm from a lock that holds versions and checksums and no address, like requirements/.
+need_provider() {
+  local wanted folder=$venv/provider
+  wanted=$(checksum tests/support/provider/package.json tests/support/provider/package-lock.json requirements/development.txt)
+  stamped provider "$wanted" && return
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp tests/support/provider/package.json tests/support/provider/package-lock.json "$folder/"
+  # The wheel's own npm, and its node before any other.
+  PATH="$PWD/$venv/bin:$PATH" quietly npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --no-update-notifier \
+    || fail "npm could not install tests/support/provider (its last lines are above); is the npm registry reachable?"
+  stamp provider "$wanted"
+}
+
 need_debian
 # A copied or moved clone has a .venv whose programs point elsewhere; an upgraded system may have taken its interpreter away.
 if ! stamped place "$PWD" || ! $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
@@ -180,3 +195,4 @@ if ! stamped place "$PWD" || ! $python -c 'import sys; sys.exit(sys.version_info
   stamp place "$PWD"
 fi
 need_packages
+if [[ $target == test ]]; then need_provider; fi

@@ -55,6 +55,17 @@ password = ""           # reference
 sender = ""             # From
 to = []                 # addresses that get everything
 administrators = true   # administrators with an address get what concerns the gateways that they manage, too
+
+[oidc]                  # signing in through an OpenID Connect provider; needs [dashboard] public_url (docs/sign-in.md)
+issuer = ""             # the provider's address; its metadata is at ISSUER/.well-known/openid-configuration
+client_id = ""
+client_secret = ""      # a reference, file:/absolute/path or env:NAME; none for a public client
+label = "single sign-on"  # the button says "Sign in with LABEL"
+scopes = ["openid", "email", "profile"]
+link = "subject"        # who is who: "subject" (an MRAO enters it), or "email" (a verified address binds it once)
+email_domains = []      # whose addresses may sign in at all; none named: everybody's
+prompt = ""             # such as "login" or "select_account": what the provider is asked to show
+ca_file = ""            # certificates to trust at the provider, where its CA is a private one
 ```
 """
 
@@ -64,7 +75,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -112,6 +123,24 @@ def _proxy(given: str) -> str:
     return f"http://{host}:{port}"
 
 
+def _origin(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    bare = parts._replace(path="", query="", fragment="").geturl()
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or url.rstrip("/") != bare:
+        raise ValueError("must be a scheme and a host without a path, such as https://certgate.example.com")
+    return bare.lower()
+
+
+def _https(url: str) -> str:
+    parts = urlsplit(url)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or parts.query or parts.fragment or (parts.scheme != "https" and not loopback):
+        raise ValueError("must be the provider's https address, without a query")
+    return url
+
+
 class TemporalSettings(_Section):
     """Where Temporal is. `outside` decides between the embedded server and a configured cluster."""
 
@@ -136,20 +165,29 @@ class TemporalSettings(_Section):
         return self.namespace or "default"
 
 
+class OidcSettings(_Section):
+    """The OpenID Connect provider that people may sign in through."""
+
+    issuer: Annotated[str, Field(max_length=512), AfterValidator(_https)]
+    client_id: Annotated[str, Field(min_length=1, max_length=256)]
+    client_secret: Reference | None = None
+    label: Annotated[str, Field(min_length=1, max_length=40)] = "single sign-on"
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    link: Literal["subject", "email"] = "subject"
+    email_domains: tuple[str, ...] = ()
+    prompt: str = ""
+    ca_file: Path | None = None
+
+    @property
+    def metadata_url(self) -> str:
+        """Where the provider describes itself (OpenID Connect Discovery 1.0 section 4)."""
+        return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+
+
 class TrustSettings(_Section):
     """Where the manager's key is, if not in its home."""
 
     key_file: Path | None = None
-
-
-def _origin(url: str) -> str:
-    if not url:
-        return url
-    parts = urlsplit(url)
-    bare = parts._replace(path="", query="", fragment="").geturl()
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or url.rstrip("/") != bare:
-        raise ValueError("must be a scheme and a host without a path, such as https://certgate.example.com")
-    return bare.lower()
 
 
 class DashboardSettings(_Section):
@@ -178,6 +216,7 @@ class Settings(_Section):
     dashboard: DashboardSettings = DashboardSettings()
     trust: TrustSettings = TrustSettings()
     notifications: NotificationSettings = NotificationSettings()
+    oidc: OidcSettings | None = None
 
     @property
     def logs(self) -> Path:
@@ -188,6 +227,14 @@ class Settings(_Section):
     def run(self) -> Path:
         """The folder for what is only true while processes run."""
         return self.home / "run"
+
+
+def _oidc(given: object) -> object:
+    """An empty string means the same as no key, and without an issuer there is no provider."""
+    if not isinstance(given, dict):
+        return given
+    told = {name: value for name, value in given.items() if value != "" or name in ("issuer", "client_id")}
+    return told if told.get("issuer") else None
 
 
 class _DatabaseFile(_Section):
@@ -202,6 +249,7 @@ class _File(_Section):
     temporal: TemporalSettings = TemporalSettings()
     dashboard: DashboardSettings = DashboardSettings()
     trust: TrustSettings = TrustSettings()
+    oidc: Annotated[OidcSettings | None, BeforeValidator(_oidc)] = None
     notifications: NotificationSettings = NotificationSettings()
 
     @field_validator("notifications", mode="before")
@@ -234,6 +282,11 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
     for key in ("host", "port", "public_url"):
         if variables.get(f"CERTGATE_DASHBOARD_{key.upper()}"):
             dashboard[key] = variables[f"CERTGATE_DASHBOARD_{key.upper()}"]
+    if file.oidc is not None and not dashboard["public_url"]:
+        raise InvalidInput(
+            f"{folder / FILE_NAME} sets [oidc] without 'public_url' under [dashboard]: the provider has to know where "
+            "to send people back to."
+        )
     try:
         return Settings(
             home=folder,
@@ -242,6 +295,7 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
             dashboard=DashboardSettings.model_validate(dashboard),
             trust=TrustSettings(key_file=_key_file(file.trust, folder, variables)),
             notifications=_placed(file.notifications, folder),
+            oidc=file.oidc,
         )
     except ValidationError as error:
         raise InvalidInput(f"The environment has a wrong setting: {explain(error)}.") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
@@ -26,6 +26,10 @@ class SignInPage:
     refused: str = ""
     told: str = ""
     provider: tuple[str, str] | None = None
+
+    def with_provider(self, label: str, address: str) -> SignInPage:
+        """The page with the button."""
+        return replace(self, provider=(label, address))
 
     def response(self, status: int = 200) -> HTMLResponse:
         """The page, escaped."""

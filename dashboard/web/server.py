@@ -17,10 +17,12 @@ from starlette.responses import PlainTextResponse
 from streamlit.web import bootstrap
 
 from dashboard.guard import sentence
+from dashboard.web.doors import Door
 from dashboard.web.gate import Gate
 from dashboard.web.headers import CarefulHeaders
+from dashboard.web.provider import START, Provider
 from dashboard.web.signing_in import SignIn
-from worker.settings import DashboardSettings
+from worker.settings import DashboardSettings, Settings
 
 SCRIPT = Path(__file__).parents[1] / "app.py"
 # How long open connections may still take when the process is told to end.
@@ -54,9 +56,11 @@ def flags(dashboard: DashboardSettings) -> Mapping[str, object]:
     }
 
 
-def application(dashboard: DashboardSettings) -> st.App:
+def application(settings: Settings) -> st.App:
     """The whole application (ASGI)."""
-    sign_in = SignIn(dashboard)
+    dashboard, oidc = settings.dashboard, settings.oidc
+    door = Door(dashboard, (oidc.label, START) if oidc else None)
+    sign_in = SignIn(dashboard, door, Provider(oidc, dashboard.public_url, door) if oidc else None)
     return st.App(
         SCRIPT,
         routes=[*sign_in.routes()],
@@ -68,9 +72,10 @@ def application(dashboard: DashboardSettings) -> st.App:
     )
 
 
-def serve(dashboard: DashboardSettings) -> None:
+def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. The port is a real one: whoever wants any free one has chosen it before."""
-    app = application(dashboard)
+    dashboard = settings.dashboard
+    app = application(settings)
     # After the application is made: from then on Streamlit finds its settings beside the script.
     bootstrap.load_config_options(dict(flags(dashboard)))
     family = socket.AF_INET6 if ":" in dashboard.host else socket.AF_INET

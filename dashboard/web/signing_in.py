@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 from collections.abc import Sequence
-from datetime import timedelta
 from urllib.parse import parse_qs, urlencode
 
-import structlog
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
@@ -16,16 +13,15 @@ from starlette.routing import BaseRoute, Route
 
 from dashboard.bridge import bridge
 from dashboard.web import addresses, gate
-from dashboard.web.cookies import Cookies, cookies_of
-from dashboard.web.page import ASSETS, SignInPage
+from dashboard.web.doors import Door
+from dashboard.web.page import ASSETS
+from dashboard.web.provider import Provider
 from model.errors import CertgateError
-from operations import identity, sessions
+from operations import identity
 from operations.context import now
-from operations.doorkeeper import Attempt, Doorkeeper, TooManyAttempts
-from operations.sessions import Beginning, Ended, Lifetimes, SessionOver
+from operations.doorkeeper import Attempt, TooManyAttempts
+from operations.sessions import Beginning, Ended, SessionOver
 from worker.settings import DashboardSettings
-
-log = structlog.get_logger(__name__)
 
 _LONGEST_FORM = 16_384  # bytes
 _BRAND = {
@@ -37,21 +33,23 @@ _STRANGE = "This form was not shown by this dashboard, or cookies are turned off
 
 
 class SignIn:
-    """The routes. One for the process: it counts failures."""
+    """The routes."""
 
-    def __init__(self, dashboard: DashboardSettings) -> None:
+    def __init__(self, dashboard: DashboardSettings, door: Door, provider: Provider | None) -> None:
         self._dashboard = dashboard
-        self._cookies: Cookies = cookies_of(dashboard)
-        self._doorkeeper = Doorkeeper()
+        self._door = door
+        self._provider = provider
 
     def routes(self) -> Sequence[BaseRoute]:
         """What this answers."""
         return [
             Route(addresses.SIGN_IN, self.show, methods=["GET"]),
             Route(addresses.SIGN_IN, self.sign_in, methods=["POST"]),
-            # Where `st.logout` leads. `st.login` is not used: docs/decisions tells why.
+            # Where `st.logout` leads.
             Route("/auth/logout", self.leave, methods=["GET"]),
+            # Streamlit's own ways in are closed; one of them is the provider's, where there is one.
             Route("/auth/login", self.to_sign_in, methods=["GET"]),
+            *(self._provider.routes() if self._provider else [Route("/oauth2callback", self.to_sign_in)]),
             Route("/brand/{name}", self.brand, methods=["GET"]),
         ]
 
@@ -60,16 +58,15 @@ class SignIn:
         asked = request.query_params.get("next")
         came_from = addresses.referrer(request.headers, self._dashboard.public_url)
         place = addresses.safe(asked if asked is not None else came_from)
-        told = ""
-        if self._cookies.session in request.cookies:
-            try:
-                await to_thread.run_sync(gate.recognize, request, self._dashboard)
-                return RedirectResponse(place, 303)
-            except SessionOver as over:
-                told = over.message
-            except CertgateError as error:
-                return self._page(request, place, refused=error.message, status=503)
-        return self._page(request, place, told=told)
+        if self._door.cookies.session not in request.cookies:
+            return self._door.show(request, place)
+        try:
+            await to_thread.run_sync(gate.recognize, request, self._dashboard)
+        except SessionOver as over:
+            return self._door.show(request, place, told=over.message)
+        except CertgateError as error:
+            return self._door.refuse(request, place, error.message, 503)
+        return RedirectResponse(place, 303)
 
     async def sign_in(self, request: Request) -> Response:
         """Check login and password; begin a session and go on."""
@@ -77,62 +74,55 @@ class SignIn:
         async for part in request.stream():
             body += part
             if len(body) > _LONGEST_FORM:
-                return self._page(request, addresses.HOME, refused="That was too long.", status=413)
+                return self._door.refuse(request, addresses.HOME, "That was too long.", 413)
         sent = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
         login, place = sent.get("login", "").strip()[:64], addresses.safe(sent.get("next"))
-        shown = request.cookies.get(self._cookies.form, "")
+        shown = request.cookies.get(self._door.cookies.form, "")
         if not shown or not hmac.compare_digest(shown.encode(), sent.get("form", "").encode()):
-            return self._page(request, place, login=login, refused=_STRANGE, status=403)
+            return self._door.refuse(request, place, _STRANGE, 403, login)
         attempt = Attempt(
             login=login,
             password=sent.get("password", "")[:1024],
             address=request.client.host if request.client else "",
-            browser=request.cookies.get(self._cookies.browser),
+            browser=request.cookies.get(self._door.cookies.browser),
         )
         try:
-            response = await to_thread.run_sync(self._begin, attempt, request.headers.get("user-agent", ""), place)
+            return await to_thread.run_sync(self._begin, attempt, request.headers.get("user-agent", ""), place)
         except TooManyAttempts as many:
-            page = self._page(request, place, login=login, refused=many.message, status=429)
-            page.headers["retry-after"] = str(many.seconds)
-            return page
+            refusal = self._door.refuse(request, place, many.message, 429, login)
+            refusal.headers["retry-after"] = str(many.seconds)
+            return refusal
         except CertgateError as error:
             status = 403 if isinstance(error, identity.SignInRefused) else 503
-            return self._page(request, place, login=login, refused=error.message, status=status)
-        return response
+            return self._door.refuse(request, place, error.message, status, login)
 
     def _begin(self, attempt: Attempt, agent: str, place: str) -> Response:
-        database, moment = bridge().door.database, now()
-        actor = self._doorkeeper.sign_in(database, attempt, moment)
+        database, moment, cookies = bridge().door.database, now(), self._door.cookies
+        actor = self._door.keeper.sign_in(database, attempt, moment)
         browser = identity.remember_browser(database, actor.id, attempt.browser, moment)
-        beginning = Beginning(actor.id, "password", attempt.address, agent)
-        response = self.begun(beginning, place)
-        self._cookies.put(response, self._cookies.browser, browser, int(identity.REMEMBERED_FOR.total_seconds()))
-        return response
-
-    def begun(self, beginning: Beginning, place: str) -> Response:
-        """Begin a session of somebody who was recognized, with a token that nobody knew before, and go on."""
-        whole = timedelta(hours=self._dashboard.session_hours)
-        lifetimes = Lifetimes(timedelta(minutes=self._dashboard.idle_minutes), whole)
-        token = sessions.begin(bridge().door.database, beginning, lifetimes, now())
-        response = RedirectResponse(place, 303, {"cache-control": "no-store"})
-        self._cookies.put(response, self._cookies.session, token, int(whole.total_seconds()))
-        self._cookies.drop(response, self._cookies.form)
+        response = self._door.begin(Beginning(actor.id, "password", attempt.address, agent), place).response
+        cookies.put(response, cookies.browser, browser, int(identity.REMEMBERED_FOR.total_seconds()))
         return response
 
     async def leave(self, request: Request) -> Response:
         """Where pages go whose session has ended. It ends none: a link on another site may lead here."""
         try:
             await to_thread.run_sync(gate.recognize, request, self._dashboard)
-            return RedirectResponse(addresses.HOME, 303)
         except SessionOver as over:
-            came_from = addresses.referrer(request.headers, self._dashboard.public_url)
-            place = addresses.HOME if over.why == Ended.SIGNED_OUT else came_from
-            return RedirectResponse(f"{addresses.SIGN_IN}?{urlencode({'next': place})}", 303)
+            if over.why != Ended.SIGNED_OUT:
+                place = addresses.referrer(request.headers, self._dashboard.public_url)
+                return RedirectResponse(addresses.sign_in(place), 303)
+            out = None
+            if self._provider is not None:
+                out = await self._provider.sign_out_url(request.cookies.get(self._door.cookies.session))
+            # After a sign-out the next one begins on the first page, whoever it is.
+            return RedirectResponse(out or f"{addresses.SIGN_IN}?{urlencode({'next': addresses.HOME})}", 303)
         except CertgateError:
             return RedirectResponse(addresses.SIGN_IN, 303)
+        return RedirectResponse(addresses.HOME, 303)
 
     async def to_sign_in(self, _request: Request) -> Response:
-        """Streamlit's own way in is closed."""
+        """A way that is closed."""
         return RedirectResponse(addresses.SIGN_IN, 303)
 
     async def brand(self, request: Request) -> Response:
@@ -141,13 +131,3 @@ class SignIn:
         if path is None:
             return Response(status_code=404)
         return FileResponse(path, headers={"cache-control": "public, max-age=3600"})
-
-    def _page(
-        self, request: Request, place: str, *, login: str = "", refused: str = "", told: str = "", status: int = 200
-    ) -> Response:
-        form = request.cookies.get(self._cookies.form) or secrets.token_urlsafe(24)
-        response = SignInPage(form=form, next=place, login=login, refused=refused, told=told).response(status)
-        self._cookies.put(response, self._cookies.form, form)
-        if told:
-            self._cookies.drop(response, self._cookies.session)
-        return response

@@ -46,9 +46,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def serving(home: Path, environment: Mapping[str, str] | None = None, port: int | None = None) -> Iterator[str]:
     """The dashboard of a home, started as `certgate dashboard` starts it; its address."""
-    port = free_port()
+    port = port or free_port()
     log = home / "dashboard.log"
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "STREAMLIT_"))},

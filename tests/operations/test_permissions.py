@@ -48,6 +48,7 @@ from operations import (
     requests,
     roles,
     sessions,
+    single_sign_on,
     submission,
     trust,
 )
@@ -461,6 +462,19 @@ TABLE: dict[str, Row] = {
     "trust.add": owners(lambda c, r: trust.add(c, ROOT)),
     "trust.remove": owners(lambda c, r: _missing(lambda: trust.remove(c, "0" * 64))),
     "health.doctor": owners(lambda c, r: health.doctor(c, r.surroundings)),
+    "single_sign_on.link": owners(
+        lambda c, r: single_sign_on.link(c, "requester", "https://id.example", "s-1"), hidden=True
+    ),
+    "single_sign_on.link oneself": Row(
+        lambda c, r: single_sign_on.link(c, c.actor.login, "https://id.example", "s-1"),
+        OK,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+        REFUSED,
+    ),
+    "single_sign_on.unlink": owners(lambda c, r: single_sign_on.unlink(c, "requester"), hidden=True),
+    "single_sign_on.remove_password": owners(lambda c, r: single_sign_on.remove_password(c, "requester"), hidden=True),
     "sessions.listing": Row(lambda c, r: _sessions(c, r), {"mrao", "rao"}, {"rao"}, set(), set(), set()),
     "sessions.listing of another": owners(lambda c, r: sessions.listing(c, HOUR, "requester"), hidden=True),
     "sessions.end": owners(lambda c, r: sessions.end(c, "requester"), hidden=True),
