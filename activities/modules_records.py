@@ -304,7 +304,8 @@ def _order(session: Session, gateway_id: int, number: int) -> tuple[GatewaySync 
     """The row of the order, unless another one has taken its place; with its gateway."""
     sync = session.exec(select(GatewaySync).where(GatewaySync.gateway_id == gateway_id)).one_or_none()
     gateway = session.get(Gateway, gateway_id)
-    if sync is None or gateway is None or sync.asked.get("number") != number:
+    gone = gateway is None or gateway.name_key.startswith(access.GONE)
+    if sync is None or gone or sync.asked.get("number") != number:
         return None, None
     return sync, gateway
 

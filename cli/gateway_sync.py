@@ -248,7 +248,7 @@ def _print_difference(detail: SyncDetail, *, to_stderr: bool = False) -> None:
                 str(line.standing),
                 _shown(line.manager),
                 _shown(line.gateway),
-                line.left or line.takeover_problem or line.writing_problem or "",
+                line.note or "",
             ]
             for line in detail.lines
         ]

@@ -18,6 +18,7 @@ from dashboard.views import (
     gateway,
     gateways,
     keystores,
+    modules,
     new_request,
     organization,
     organizations,
@@ -83,6 +84,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Settings", organization.show, "Organization", places.ORGANIZATION),
     Entry("Integrations", gateways.show, "Orchestration gateways", places.GATEWAYS, "hub"),
     Entry("Integrations", gateway.show, "Orchestration gateway", places.GATEWAY),
+    Entry("Integrations", modules.show, "Sync Modules", places.SYNC, "sync", holders(Privilege.MANAGE_GATEWAYS)),
 )
 
 

@@ -16,6 +16,7 @@ REQUEST = "request"
 NEW_REQUEST = "new-request"
 CERTIFICATES = "certificates"
 CERTIFICATE = "certificate"
+SYNC = "sync"
 GATEWAYS = "gateways"
 GATEWAY = "gateway"
 

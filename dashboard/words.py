@@ -8,6 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Literal
 
 from model.keys import KeyAlgorithm
+from model.rules.modules import SyncState
 from model.states import CertificateStatus, ConnectionStatus, DelegationMode, InstallMode, InstallState
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
@@ -67,6 +68,21 @@ CONNECTION: dict[ConnectionStatus, Look] = {
 DELEGATION: dict[DelegationMode, Look] = {
     DelegationMode.GENERAL: Look("General", "blue", "public", "It serves every organization."),
     DelegationMode.CUSTOMIZED: Look("Customized", "violet", "account_tree", "It serves whom it is delegated to."),
+}
+
+SYNC: dict[SyncState, Look] = {
+    SyncState.NEVER: Look("Never compared", "gray", "help", "Nobody has compared the two sides yet."),
+    SyncState.ASKED: Look("Asked", "blue", "schedule", "The order is kept and about to begin."),
+    SyncState.COMPARING: Look("Comparing", "blue", "difference", "The gateway's file is read and compared."),
+    SyncState.WAITING: Look("Waits for gateway", "orange", "hourglass_top", "It goes on when the gateway is back."),
+    SyncState.WRITING: Look("Writing", "blue", "edit_document", "The gateway's file is brought up to date."),
+    SyncState.COMPARED: Look("Compared", "violet", "difference", "The difference is shown; nothing was changed."),
+    SyncState.DONE: Look("Same on both sides", "green", "check_circle", "Both sides agree."),
+    SyncState.PARTLY: Look("Partly synced", "orange", "rule", "Something was left alone; the reason is told."),
+    SyncState.CHANGED: Look("Changed meanwhile", "orange", "sync_problem", "Look at the new difference."),
+    SyncState.CANCELED: Look("Canceled", "gray", "cancel", "It was canceled."),
+    SyncState.REFUSED: Look("Refused", "red", "block", "Who asked may no longer do this."),
+    SyncState.FAILED: Look("Failed", "red", "error", "The reason is told."),
 }
 
 KEYS: dict[KeyAlgorithm, str] = {

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from model.errors import Conflict, InvalidInput
+from model.rules import texts
 from model.rules.modules import RUNNING
 from model.states import DelegationMode, Privilege
 from model.tables import (
@@ -36,9 +37,6 @@ from operations.tokens import Enrollment, mint
 
 LONGEST_NAME, LONGEST_COMMENT = 128, 256
 _NAME = re.compile(r"(?:[^\W_]|[ .'\-])+")
-# Controls, halves of characters, separators of lines and paragraphs; and what turns the direction of text about.
-_UNWANTED = ("Cc", "Cs", "Zl", "Zp")
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -197,9 +195,8 @@ def checked_comments(comments: str) -> str:
     text = comments.replace("\r\n", "\n").replace("\r", "\n").strip()
     if len(text) > LONGEST_COMMENT:
         raise InvalidInput(f"A gateway's comments have at most {LONGEST_COMMENT} characters, not {len(text)}.")
-    for one in text:
-        if one != "\n" and (unicodedata.category(one) in _UNWANTED or one in _TURNING):
-            raise InvalidInput(f"A gateway's comments have no control characters, such as U+{ord(one):04X}: type text.")
+    if (found := texts.unwanted(text)) is not None:
+        raise InvalidInput(f"A gateway's comments have no control characters, such as {found}: type text.")
     return text
 
 

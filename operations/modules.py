@@ -57,6 +57,13 @@ class Line:
         """Whether an administrator has to say whose value counts."""
         return self.standing == Standing.CONFLICT
 
+    @property
+    def note(self) -> str | None:
+        """What one should know of it: why it was left alone, or why it can't go the way that it would go."""
+        if self.standing == Standing.TO_GATEWAY:
+            return self.left or self.writing_problem
+        return self.left or self.takeover_problem or self.writing_problem
+
 
 @dataclass(frozen=True)
 class SyncRow:
@@ -154,6 +161,29 @@ def progress(context: Context, which: Sequence[str | int] | None = None) -> list
             _row(gateway, known.get(identity(gateway)) or _never(identity(gateway)), here[identity(gateway)])
             for gateway in sorted(gateways, key=lambda one: one.name_key)
         ]
+
+
+def seal(value: Any) -> str:
+    """A short name for a value, the same for equal ones."""
+    return modules.digest({"value": value})[:16]
+
+
+def preview(detail: SyncDetail, order: Order) -> modules.Plan:
+    """What an order would do with the difference that is shown. Raises `InvalidInput`."""
+    items = [
+        modules.Item(
+            line.key,
+            line.standing,
+            line.at_manager,
+            line.at_gateway,
+            line.manager,
+            line.gateway,
+            line.takeover_problem,
+            line.writing_problem,
+        )
+        for line in detail.lines
+    ]
+    return modules.plan(items, order.direction, order.decisions)
 
 
 async def start(context: Context, which: str | int, order: Order) -> SyncRow:
@@ -410,7 +440,9 @@ __all__ = [
     "SyncState",
     "cancel",
     "nudge",
+    "preview",
     "progress",
+    "seal",
     "show",
     "start",
     "start_many",

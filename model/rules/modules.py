@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from model.errors import InvalidInput
-from model.rules import windows
+from model.rules import texts, windows
 from model.states import InstallMode
 
 Document = Mapping[str, Any]
@@ -342,8 +342,10 @@ def _property_obstacle(name: str, value: Any) -> tuple[str, str] | None:
         return "", "there is no such property; known is comments"
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_COMMENT:
         return "", f"must be a text of 1 to {_LONGEST_COMMENT} characters"
-    if not all(one.isprintable() or one == "\n" for one in value):
-        return "", "must be without control characters"
+    if (found := texts.unwanted(value)) is not None:
+        return "", f"must be without control characters such as {found}"
+    if value != value.strip():
+        return "", "must be without space around it"
     return None
 
 
