@@ -32,16 +32,16 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomlkit
 from pydantic import TypeAdapter, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
+from connectors import registry
 from connectors.errors import Permanent
-from connectors.registry import Kind, find, installed
+from connectors.registry import Kind, find
 from connectors.secrets import Reference
 from model.rules import modules
 
@@ -148,13 +148,7 @@ def settled(key: str, value: Any) -> Any:
 
 def connectors_here() -> list[modules.Connector]:
     """The connectors of this process, each with the version of the package that it came in."""
-    found = []
-    for kind in get_args(Kind):
-        types = installed(kind)
-        for point in entry_points(group=f"certgate.{kind}"):
-            version = point.dist.version if point.dist is not None else "unknown"
-            found.append(modules.Connector(kind, point.name, types[point.name].title, version))
-    return sorted(found, key=lambda one: (one.kind, one.name))
+    return [modules.Connector(one.kind, one.name, one.title, one.version) for one in registry.modules()]
 
 
 def _connector_obstacle(key: str, value: Any) -> tuple[str, str] | None:

@@ -56,6 +56,7 @@ class ModuleRecords(Records):
             else:
                 sync.state = SyncState.WRITING if asked.writing else SyncState.COMPARING
                 sync.message = None
+            sync.seen = {**sync.seen, "channel": gateway.channel}
             self._keep(session, sync)
             return messages.SyncAdmission(naming.gateway_queue(asked.gateway_id, gateway.channel), gateway.name)
 
@@ -217,6 +218,7 @@ class ModuleRecords(Records):
             "note": note,
             "connectors": [asdict(one) for one in modules.compare_connectors(connectors_here(), there)],
             "at": self._clock().isoformat(),
+            "channel": sync.seen.get("channel"),
         }
         self._keep(session, sync)
 
@@ -304,8 +306,7 @@ def _order(session: Session, gateway_id: int, number: int) -> tuple[GatewaySync 
     """The row of the order, unless another one has taken its place; with its gateway."""
     sync = session.exec(select(GatewaySync).where(GatewaySync.gateway_id == gateway_id)).one_or_none()
     gateway = session.get(Gateway, gateway_id)
-    gone = gateway is None or gateway.name_key.startswith(access.GONE)
-    if sync is None or gone or sync.asked.get("number") != number:
+    if sync is None or gateway is None or access.is_gone(gateway) or sync.asked.get("number") != number:
         return None, None
     return sync, gateway
 

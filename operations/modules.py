@@ -33,6 +33,7 @@ from workflows.modules import GatewaySyncWorkflow
 
 _AT_ONCE = 20
 _EVERY_SECONDS = 0.1
+_AGAIN = (0.1, 0.5)
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,13 @@ async def _start_all(context: Context, client: Client, orders: Sequence[tuple[in
 
     async def begin(gateway_id: int, number: int) -> None:
         async with turn:
-            await start_workflow(client, gateway_id, number)
+            for pause in _AGAIN:
+                try:
+                    return await start_workflow(client, gateway_id, number)
+                except RPCError:
+                    # The run that is replaced may be ending at this very moment.
+                    await asyncio.sleep(pause)
+            return await start_workflow(client, gateway_id, number)
 
     results = await asyncio.gather(*(begin(*one) for one in orders), return_exceptions=True)
     lost = [one for one, result in zip(orders, results, strict=True) if isinstance(result, BaseException)]
@@ -352,7 +359,9 @@ async def _start_all(context: Context, client: Client, orders: Sequence[tuple[in
             if sync.asked.get("number") == number:
                 sync.state, sync.message = SyncState.FAILED, "Temporal did not answer: ask again."
                 session.add(sync)
-    raise Unavailable(f"Temporal does not answer: {len(lost)} of {len(orders)} syncs were not begun; ask again.")
+    raise Unavailable(
+        f"Temporal does not answer ({problem}): {len(lost)} of {len(orders)} syncs were not begun; ask again."
+    )
 
 
 async def _alive(client: Client, gateway_id: int) -> bool:

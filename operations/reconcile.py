@@ -11,6 +11,8 @@ from temporalio.client import Client
 from model.database import Database
 from model.errors import CertgateError
 from model.tables import CertificateRequest
+from operations.context import now
+from operations.modules_upkeep import keep_going
 from operations.submission import start
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,8 @@ async def keep_started(database: Database, client: Client) -> None:
             found = await start_forgotten(database, client)
             if found:
                 log.info("started requests that were kept but not started", count=found)
+            if moved := await keep_going(database, client, now()):
+                log.info("syncs of modules were set going again", count=moved)
         except CertgateError as error:
             log.warning("forgotten requests could not be started", reason=error.message)
         await asyncio.sleep(_EVERY_SECONDS)

@@ -36,7 +36,8 @@ async def test_look_decide_and_sync(engine: World, certgate: Certgate) -> None:
     # Nobody is there to be asked.
     assert (await call("sync", "local")).code == 2
     done = await call("sync", "local", "--yes", "--json")
-    assert (done.code, done.value["state"]) == (0, "done"), done.err
+    assert done.code == 0, done
+    assert done.value["state"] == "done"
 
     with engine.database.write() as session:
         row = session.exec(select(Endpoint).where(Endpoint.name == "by hand")).one()

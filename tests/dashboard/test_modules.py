@@ -1,4 +1,4 @@
-"""Sync Modules: what the page shows, to whom, and what it lets be decided; and once in a browser, with a real engine."""
+"""Sync Modules: what the page shows, to whom, what it lets be decided; and in a browser with a real engine."""
 
 from __future__ import annotations
 

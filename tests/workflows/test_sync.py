@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from model.tables import AuditEntry, Endpoint, Gateway, GatewaySync, RoleAssignm
 from operations import modules
 from operations.lookup import identity
 from operations.modules import Direction, Order, Side, Standing, SyncState
+from operations.modules_upkeep import keep_going
 from tests.support.world import World
 
 APPLY = Order(apply=True)
@@ -213,10 +215,26 @@ async def test_a_gateway_that_is_away_is_waited_for_and_found_again_after_a_rest
     # Who only wants to look follows the one that is under way.
     assert (await modules.start(context, site.number, Order())).running
     site.change(lambda session: session.add(_with(session.get_one(Gateway, site.number), channel=2)))
-    await modules.nudge(site.world.client, site.number)
+    assert await keep_going(site.world.database, site.world.client, site.world.clock()) == 1
     async with site.awake():
         done = await modules.wait(context, site.number)
     assert done.row.state == SyncState.DONE
+
+
+async def test_an_order_that_a_crash_left_unbegun_is_begun(site: Site) -> None:
+    """The process that kept the order died before it reached the engine."""
+
+    orphan = {"number": 1, "by": "alice", "described": "alice", "method": "api", "apply": True, "direction": "both"}
+    site.change(
+        lambda session: session.add(
+            GatewaySync(gateway_id=site.number, state="asked", asked=orphan, updated_at=site.world.clock())
+        )
+    )
+    later = site.world.clock() + timedelta(seconds=11)
+    assert await keep_going(site.world.database, site.world.client, later - timedelta(seconds=10)) == 0
+    assert await keep_going(site.world.database, site.world.client, later) == 1
+    async with site.awake():
+        assert (await modules.wait(site.world.context("alice"), site.number)).row.state == SyncState.DONE
 
 
 async def test_a_cancel_ends_the_waiting_and_a_lost_right_refuses_it(site: Site) -> None:
