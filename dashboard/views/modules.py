@@ -53,8 +53,8 @@ class Asked:
 def show() -> None:
     """Draw the page that the address names."""
     context = session.context()
-    if places.known("gateways"):
-        places.link("gateways", "All gateways", "arrow_back")
+    if places.known(places.GATEWAYS):
+        places.link(places.GATEWAYS, "All gateways", "arrow_back")
     number = places.number("gateway")
     if number is None:
         modules_many.show(context)
