@@ -32,6 +32,7 @@ class Button:
 BUTTONS: dict[Act, Button] = {
     "edit": Button("Edit", "edit"),
     "delegate": Button("Delegate", "account_tree", many=True),
+    "sync": Button("Sync Modules", "sync", many=True),
     "delete": Button("Delete", "delete", many=True),
 }
 
@@ -103,6 +104,10 @@ def _offer(act: Act, button: Button, rows: Sequence[GatewayRow]) -> None:
     if act == "edit":
         if st.button(button.words, icon=icon, key=key):
             places.go(places.GATEWAY, id=str(rows[0].id))
+    elif act == "sync":
+        if st.button(button.words, icon=icon, key=key):
+            numbers = ",".join(str(row.id) for row in rows)
+            places.go(places.SYNC, **({"gateways": numbers} if len(rows) > 1 else {"gateway": numbers}))
     else:
         st.button(button.words, icon=icon, key=key, on_click=ask, args=(act, list(rows)))
 
