@@ -15,6 +15,8 @@ from operations.context import Context
 StateT = TypeVar("StateT", bound=StrEnum)
 
 PAGE = "page"
+# Pages of a list that is read from where the last one ended.
+BEFORE, AFTER = "before", "after"
 PAGE_SIZE = 50
 # The step after the last of "ends within".
 EXPIRED = "Expired"
@@ -92,7 +94,8 @@ def turn_to(wanted: int) -> None:
 
 def first_page() -> None:
     """A filter was changed: begin at the first page again."""
-    st.query_params.pop(PAGE, None)
+    for name in (PAGE, BEFORE, AFTER):
+        st.query_params.pop(name, None)
 
 
 def clear(nothing: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from dashboard import places, session
 from dashboard.views import (
+    audit,
     certificate,
     certificates,
     endpoints,
@@ -85,6 +86,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Integrations", gateways.show, "Orchestration gateways", places.GATEWAYS, "hub"),
     Entry("Integrations", gateway.show, "Orchestration gateway", places.GATEWAY),
     Entry("Integrations", modules.show, "Sync Modules", places.SYNC, "sync", holders(Privilege.MANAGE_GATEWAYS)),
+    Entry("Audit", audit.show, "Audit trail", places.AUDIT, "history", holders(Privilege.VIEW_AUDIT)),
 )
 
 

@@ -9,7 +9,15 @@ from typing import Literal
 
 from model.keys import KeyAlgorithm
 from model.rules.modules import SyncState
-from model.states import CertificateStatus, ConnectionStatus, DelegationMode, InstallMode, InstallState
+from model.states import (
+    AccessMethod,
+    CertificateStatus,
+    ConnectionStatus,
+    DelegationMode,
+    InstallMode,
+    InstallState,
+    Outcome,
+)
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -83,6 +91,20 @@ SYNC: dict[SyncState, Look] = {
     SyncState.CANCELED: Look("Canceled", "gray", "cancel", "It was canceled."),
     SyncState.REFUSED: Look("Refused", "red", "block", "Who asked may no longer do this."),
     SyncState.FAILED: Look("Failed", "red", "error", "The reason is told."),
+}
+
+OUTCOME: dict[Outcome, Look] = {
+    Outcome.DONE: Look("Done", "green", "check_circle", "It was done."),
+    Outcome.REFUSED: Look("Refused", "orange", "block", "Whoever wanted it may not, or not so."),
+    Outcome.FAILED: Look("Failed", "red", "error", "It was tried and failed."),
+}
+
+WAY: dict[AccessMethod, str] = {
+    AccessMethod.DASHBOARD: "Dashboard",
+    AccessMethod.COMMAND_LINE: "Command line",
+    AccessMethod.API: "API",
+    AccessMethod.WORKFLOW: "Workflow",
+    AccessMethod.GATEWAY: "Gateway",
 }
 
 KEYS: dict[KeyAlgorithm, str] = {

@@ -18,6 +18,7 @@ from streamlit.web import bootstrap
 
 from dashboard.guard import sentence
 from dashboard.web.doors import Door
+from dashboard.web.downloads import Downloads
 from dashboard.web.gate import Gate
 from dashboard.web.headers import CarefulHeaders
 from dashboard.web.provider import START, Provider
@@ -63,7 +64,7 @@ def application(settings: Settings) -> st.App:
     sign_in = SignIn(dashboard, door, Provider(oidc, dashboard.public_url, door) if oidc else None)
     return st.App(
         SCRIPT,
-        routes=[*sign_in.routes()],
+        routes=[*sign_in.routes(), *Downloads(dashboard).routes()],
         middleware=[
             Middleware(CarefulHeaders, secure=dashboard.secure),
             Middleware(Gate, dashboard=dashboard),

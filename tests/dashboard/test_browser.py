@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -248,3 +249,22 @@ def test_there_is_no_noise_of_the_framework(enter: Enter) -> None:
         expect(visitor.page.get_by_text(words)).to_have_count(0)
     expect(visitor.page.locator('[data-testid="stMainMenu"]')).to_have_count(0)
     assert visitor.page.title() == "Requests · certgate"
+
+
+def test_the_audit_trail_is_read_downloaded_and_verified(enter: Enter, filled: Scene) -> None:
+    visitor = enter()
+    visitor.sign_in("alice", path="/audit?a-outcome=Failed")
+    expect(visitor.page.get_by_role("button", name="Clear filters")).to_be_visible()
+    visitor.settled()
+    visitor.select_row(0)
+    expect(visitor.page.locator(".st-key-selection").get_by_text("nginx did not serve")).to_be_visible()
+    visitor.shot("audit-entry")
+    with visitor.page.expect_download() as begun:
+        visitor.page.locator(".st-key-download-csv a").first.click()
+    rows = list(csv.DictReader(begun.value.path().read_text(encoding="utf-8").splitlines()))
+    assert {row["outcome"] for row in rows} == {"failed"}
+    visitor.press("clear")
+    visitor.press("verify")
+    visitor.confirm("Verify now")
+    expect(visitor.page.get_by_text("The audit trail is whole")).to_be_visible()
+    visitor.shot("audit-verify")
