@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import components, navigation, places, session
+from dashboard import bell, components, navigation, places, session
 from dashboard.guard import guarded
 from dashboard.web import addresses
 from model.errors import CertgateError
@@ -51,6 +51,7 @@ def main() -> None:
         return
     st.set_page_config(page_title=f"{page.title} · certgate")
     places.remember([one for section in pages.values() for one in section])
+    bell.show(acting)
     _account(acting)
     with guarded():
         page.run()

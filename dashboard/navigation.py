@@ -21,6 +21,7 @@ from dashboard.views import (
     keystores,
     modules,
     new_request,
+    notifications,
     organization,
     organizations,
     overview,
@@ -72,6 +73,8 @@ class Entry:
 ENTRIES: tuple[Entry, ...] = (
     Entry("", start, "certgate", places.START),
     Entry("", overview.show, "Overview", places.OVERVIEW, "dashboard"),
+    # The bell leads there.
+    Entry("", notifications.show, "Notifications", places.NOTIFICATIONS),
     Entry("Certificates", requests.show, "Requests", places.REQUESTS, "inbox"),
     Entry("Certificates", request.show, "Request", places.REQUEST),
     Entry(

@@ -33,6 +33,7 @@ TRUST = "trust"
 AUTHORITIES = "authorities"
 AUDIT = "audit"
 ACCOUNT = "account"
+NOTIFICATIONS = "notifications"
 
 # The address without a path; Streamlit gives the page there no other.
 START = ""

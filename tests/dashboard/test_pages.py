@@ -16,7 +16,7 @@ from operations import requests
 from tests.dashboard.conftest import Visit, labels, texts
 from tests.dashboard.scene import HOSTILE, Scene, administrator
 
-PAGES = ["requests", "request", "new-request", "certificates", "certificate"]
+PAGES = ["requests", "request", "new-request", "certificates", "certificate", "notifications"]
 
 
 def rows(app: AppTest) -> list[str]:
