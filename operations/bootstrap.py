@@ -174,22 +174,24 @@ def live_channel(database: Database, gateway_id: int) -> int:
         return session.get_one(Gateway, gateway_id).channel
 
 
-def local_channel(database: Database, gateway_id: int, public_key: str, now: datetime) -> int:
-    """The channel of the gateway on this machine, whose public key this is; gives its number.
+def local_channel(database: Database, gateway_id: int, number: int, public_key: str, now: datetime) -> int:
+    """Agree on a channel with the gateway of this machine, whose public key for it this is; gives its number. Another
+    number is the channel that needs a key instead: a home that was wiped gets the next one, and the one before is
+    dead, as after a restore.
 
-    Whoever prepares a home owns both sides, so no token is needed. A home that was wiped gets the next channel, and the
-    one before is dead, as after a restore.
+    Whoever prepares a home owns both sides, so no token is needed.
     """
     with database.write() as session:
         gateway = session.get_one(Gateway, gateway_id)
         row = open_channel(session, gateway, now)
-        if row.public_key == public_key and row.closed_at is None:
+        if gateway.channel != number or (row.public_key == public_key and row.closed_at is None):
             return gateway.channel
         if row.public_key is not None:
             row.closed_at = row.closed_at or now
             session.add(row)
             gateway.channel += 1
-            row = open_channel(session, gateway, now)
+            open_channel(session, gateway, now)
+            return gateway.channel
         row.public_key, row.host, row.joined_at = public_key, platform.node()[:255], now
         gateway.joined_at = gateway.joined_at or now
         gateway.token_digest = gateway.token_expires_at = None

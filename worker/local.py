@@ -47,7 +47,7 @@ def _channel(database: Database, home: Settings, gateway_id: int) -> int:
     number = bootstrap.live_channel(database, gateway_id)
     while True:
         key = gateway_home.hold_key(folder, number)
-        agreed = bootstrap.local_channel(database, gateway_id, channel.public_text(key), now())
+        agreed = bootstrap.local_channel(database, gateway_id, number, channel.public_text(key), now())
         if agreed == number:
             return number
         number = agreed

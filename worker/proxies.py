@@ -60,7 +60,8 @@ async def examine(proxy: HttpConnectProxyConfig, target: str) -> None:
         return
     status = words[1] if len(words) > 1 and words[0].startswith("HTTP/") else ""
     where = f"The proxy {proxy.target_host}"
-    if status == "407":
+    # Some answer a wrong password with 401, which is a server's and not a proxy's.
+    if status in ("401", "407"):
         asks = "refuses the user and password that it was given" if proxy.basic_auth else "wants a user and password"
         raise Unavailable(f"{where} {asks}: put user:password into a file and name it as proxy_credential.")
     if status in ("403", "405"):

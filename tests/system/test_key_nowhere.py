@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,9 @@ def search(folders: list[Path], needles: Needles) -> dict[str, set[str]]:
     return found
 
 
-def processes_of(up: Running) -> dict[str, psutil.Process]:
-    """Everything that belongs to one certgate."""
-    parts = {"up": up.process.pid, **{part: up.pid(part) for part in PARTS}}
+def processes_of(up: Running, but: Collection[str] = ()) -> dict[str, psutil.Process]:
+    """Everything that belongs to one certgate, `but` parts that were ended."""
+    parts = {"up": up.process.pid, **{part: up.pid(part) for part in PARTS if part not in but}}
     found = {}
     for name, pid in parts.items():
         assert pid is not None, name
@@ -107,10 +107,10 @@ def processes_of(up: Running) -> dict[str, psutil.Process]:
     return found
 
 
-def search_processes(up: Running, needles: Needles) -> dict[str, set[str]]:
+def search_processes(up: Running, needles: Needles, but: Collection[str] = ()) -> dict[str, set[str]]:
     """Which processes were given secrets as arguments or in their environment."""
     found = {}
-    for name, process in processes_of(up).items():
+    for name, process in processes_of(up, but).items():
         for place in ("cmdline", "environ"):
             with suppress(FileNotFoundError, ProcessLookupError):
                 if hits := found_in(Path(f"/proc/{process.pid}/{place}").read_bytes().replace(b"\0", b"\n"), needles):
