@@ -256,6 +256,14 @@ def read_text(file: Path) -> str:
         raise InvalidInput(f"The file {file} is not UTF-8 text.") from None
 
 
+def read_bytes(file: Path) -> bytes:
+    """The content of a file, or of stdin (``-``). Raises `InvalidInput`."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"The file {file} can't be read: {error.strerror}.") from None
+
+
 def write_new(file: Path, text: str, mode: int = 0o600) -> None:
     """Write a file that must not exist yet. Raises `InvalidInput`."""
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, say
+from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, plain, say
 from model.errors import NotFound
+
+if TYPE_CHECKING:
+    from operations.directory import Counts
 
 organizations = typer.Typer(no_args_is_help=True, help="Organizations: who certificates are for.")
 departments = typer.Typer(no_args_is_help=True, help="Departments of organizations.")
@@ -35,14 +38,16 @@ def list_organizations(as_json: Json = False) -> None:
 
 @organizations.command("show")
 def show_organization(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
-    """Show one organization."""
+    """Show one organization with what hangs on it."""
+    from operations import directory
     from operations import organizations as operations
 
     with acting() as context:
-        row = next((row for row in operations.listing(context) if row.name == name), None)
-    if row is None:
-        raise NotFound(f"There is no organization {name!r}: `certgate organization list` shows what there is.")
-    emit_fields(row, as_json, {"ID": row.id, "Name": row.name, "Departments": row.departments})
+        line = directory.organization(context, name)
+        row = next(row for row in operations.listing(context) if row.id == line.id)
+    fields = {"ID": row.id, "Name": row.name, "Departments": row.departments, "Approval policy": line.policy}
+    whole = {**plain(row), "policy": line.policy, "counts": plain(line.counts)}
+    emit_fields(whole, as_json, {**fields, **_counts(line.counts)})
 
 
 @organizations.command("add")
@@ -102,6 +107,20 @@ def list_departments(
     emit_rows(rows, as_json, columns, "There are no departments that you may see.")
 
 
+@departments.command("show")
+def show_department(name: Annotated[str, typer.Argument()], organization: Organization, as_json: Json = False) -> None:
+    """Show one department with what it has."""
+    from operations import directory
+
+    with acting() as context:
+        rows = directory.departments(context, organization, name).rows
+    row = next((row for row in rows if row.name == name), None)
+    if row is None:
+        raise NotFound(f"Organization {organization} has no department {name!r}.")
+    fields = {"ID": row.id, "Organization": organization, "Name": row.name, **_counts(row.counts)}
+    emit_fields(row, as_json, fields)
+
+
 @departments.command("add")
 def add_department(name: Name, organization: Organization, as_json: Json = False) -> None:
     """Add a department to an organization."""
@@ -119,12 +138,15 @@ def edit_department(
     name: Annotated[str, typer.Argument()],
     organization: Organization,
     new_name: Annotated[str, typer.Option("--name", help="The new name.")],
+    as_json: Json = False,
 ) -> None:
     """Give a department another name."""
     from operations import organizations as operations
 
     with acting() as context:
         operations.rename_department(context, organization, name, new_name)
+    if as_json:
+        emit_json({"organization": organization, "name": new_name.strip()})
     say(f"Department {organization}/{name} is called {new_name}.")
 
 
@@ -137,3 +159,12 @@ def remove_department(name: Annotated[str, typer.Argument()], organization: Orga
     with acting() as context:
         operations.remove_department(context, organization, name)
     say(f"Department {organization}/{name} was removed.")
+
+
+def _counts(counts: Counts) -> dict[str, int | None]:
+    return {
+        "Gateways delegated to it": counts.gateways,
+        "Open requests": counts.open_requests,
+        "Certificates": counts.certificates,
+        "Administrators": counts.administrators,
+    }

@@ -100,6 +100,7 @@ def add_policy(
 @policies.command("edit")
 def edit_policy(
     name: Name,
+    new_name: Annotated[str | None, typer.Option("--name", help="The new name.")] = None,
     approvals: Approvals = None,
     four_eyes: FourEyes = None,
     reminder: Reminder = None,
@@ -112,7 +113,13 @@ def edit_policy(
     from operations import policies as operations
 
     change = operations.PolicyChange(
-        approvals, four_eyes, seconds(reminder), seconds(expiry), auto_approve_renewals, auto_approve_privileged
+        approvals,
+        four_eyes,
+        seconds(reminder),
+        seconds(expiry),
+        auto_approve_renewals,
+        auto_approve_privileged,
+        new_name,
     )
     with acting() as context:
         row = operations.edit(context, name, change)

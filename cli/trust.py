@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Json, Yes, acting, confirm, emit_json, emit_rows, plain, read_text, say
+from cli.common import Json, Yes, acting, confirm, emit_json, emit_rows, plain, read_bytes, say
 
 trusted = typer.Typer(no_args_is_help=True, help="Trusted CA certificates: roots and intermediates.")
 
@@ -42,21 +42,22 @@ def show_trusted(fingerprint: Fingerprint, as_json: Json = False) -> None:
 
     with acting() as context:
         row, pem = operations.show(context, fingerprint)
+        uses = operations.uses(context)[row.id]
     if as_json:
-        emit_json({**plain(row), "pem": pem})
+        emit_json({**plain(row), "pem": pem, "used_by": uses.authorities, "signed": uses.signed})
     else:
         print(pem, end="")
 
 
 @trusted.command("add")
 def add_trusted(
-    file: Annotated[Path, typer.Argument(help="PEM, one or more; - for stdin.")], as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="PEM (one or more) or DER; - for stdin.")], as_json: Json = False
 ) -> None:
-    """Trust the CA certificates of a PEM file: self-signed ones as roots, others as intermediates."""
+    """Trust the CA certificates of a file: self-signed ones as roots, others as intermediates."""
     from operations import trust as operations
 
     with acting() as context:
-        rows = operations.add(context, read_text(file))
+        rows = operations.add(context, read_bytes(file))
     emit_rows(rows, as_json, _COLUMNS, "There is nothing in it.")
 
 
@@ -67,6 +68,8 @@ def remove_trusted(fingerprint: Fingerprint, yes: Yes = False) -> None:
 
     with acting() as context:
         row, _ = operations.show(context, fingerprint)
-        confirm(f"Trust {row.subject} no longer?", yes)
+        used = operations.uses(context)[row.id].authorities
+        then = f" New certificates of {', '.join(used)} will be refused then." if used else ""
+        confirm(f"Trust {row.subject} no longer?{then}", yes)
         operations.remove(context, row.fingerprint)
     say(f"{row.subject} is trusted no longer.")

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from connectors.registry import Surroundings
+from connectors.secrets import resolve
 from model.errors import Unavailable
 from worker.door import Door
 from worker.settings import load
@@ -44,6 +46,11 @@ class Bridge:
             raise Unavailable(
                 f"Temporal did not answer within {patience.total_seconds():.0f} s: look at it again in a while."
             ) from None
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What connectors that are opened in this process may know."""
+        return Surroundings(self.door.settings.home, resolve)
 
     def close(self) -> None:
         """End the loop and give the database back."""

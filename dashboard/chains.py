@@ -15,22 +15,27 @@ from operations.requests import CertificateView, SigningRequestView, describe_si
 def show(chain: Sequence[CertificateView]) -> None:
     """The leaf first, then what leads to the trust anchor."""
     for position, certificate in enumerate(chain):
-        with st.container(border=True):
-            st.caption("Leaf" if position == 0 else f"Issuer {position}")
-            components.strong(certificate.subject)
-            components.facts(
-                [
-                    ("Issued by", certificate.issuer),
-                    *([("Names", ", ".join(certificate.names))] if certificate.names else []),
-                    ("Key", words.key(certificate.key)),
-                    ("Valid from", words.when(certificate.not_before, zone())),
-                    ("Valid until", validity(certificate)),
-                ]
-            )
-            components.copyable("Serial number", words.grouped(certificate.serial_number))
-            components.copyable("Fingerprint (SHA-256)", certificate.fingerprint)
-            with st.expander("PEM"):
-                st.code(certificate.pem.strip(), language=None)
+        card(certificate, "Leaf" if position == 0 else f"Issuer {position}")
+
+
+def card(certificate: CertificateView, caption: str) -> None:
+    """One certificate. The caption is our own words."""
+    with st.container(border=True):
+        st.caption(caption)
+        components.strong(certificate.subject)
+        components.facts(
+            [
+                ("Issued by", certificate.issuer),
+                *([("Names", ", ".join(certificate.names))] if certificate.names else []),
+                ("Key", words.key(certificate.key)),
+                ("Valid from", words.when(certificate.not_before, zone())),
+                ("Valid until", validity(certificate)),
+            ]
+        )
+        components.copyable("Serial number", words.grouped(certificate.serial_number))
+        components.copyable("Fingerprint (SHA-256)", certificate.fingerprint)
+        with st.expander("PEM"):
+            st.code(certificate.pem.strip(), language=None)
 
 
 def validity(certificate: CertificateView) -> str:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from connectors.secrets import is_reference
 
@@ -25,6 +25,9 @@ _REFERENCE_HELP = (
     "Where the gateway finds the secret on its own host: `file:/absolute/path` (mode 0600) or `env:NAME`. "
     "Never the secret itself."
 )
+
+
+_ABBREVIATIONS = ("ca", "crl", "dn", "id", "ip", "ocsp", "pem", "ssh", "tls", "url")
 
 
 class Kind(StrEnum):
@@ -87,11 +90,16 @@ def _field(name: str, info: FieldInfo) -> Field:
     text = (info.description or "").strip()
     if kind == Kind.REFERENCE:
         text = f"{text} {_REFERENCE_HELP}".strip()
-    label = name.replace("_", " ").capitalize()
+    label = _label(name)
     for unit in ("seconds", "minutes", "days", "bytes"):
         if name.endswith(f"_{unit}"):
             label = f"{label.removesuffix(unit).strip()} ({unit})"
     return Field(name, label, kind, needed, default, text, options)
+
+
+def _label(name: str) -> str:
+    first, *rest = (word.upper() if word in _ABBREVIATIONS else word for word in name.split("_"))
+    return " ".join([first[0].upper() + first[1:], *rest])
 
 
 def _bare(annotation: Any) -> Any:
@@ -117,7 +125,7 @@ def _kind(info: FieldInfo, annotation: Any) -> tuple[Kind, tuple[str, ...]]:
         return Kind.CHOICE, tuple(str(one) for one in get_args(annotation))
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return Kind.CHOICE, tuple(str(one.value) for one in annotation)
-    if get_origin(annotation) in (list, tuple) and get_args(annotation)[:1] == (str,):
+    if get_origin(annotation) in (list, tuple) and _bare(get_args(annotation)[0]) is str:
         return Kind.LIST, ()
     if annotation in (str, Path):
         return Kind.TEXT, ()
@@ -136,7 +144,12 @@ def _default(info: FieldInfo) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, str | Path):
         return str(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(to_jsonable_python(value), ensure_ascii=False)
+
+
+def shown(value: Any) -> str:
+    """A setting that is set, for people."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else _shown(value)
 
 
 def _widget(field: Field, key: str, value: Any) -> None:

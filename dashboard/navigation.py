@@ -13,6 +13,7 @@ from streamlit.navigation.page import StreamlitPage
 from dashboard import places, session
 from dashboard.views import (
     audit,
+    authorities,
     certificate,
     certificates,
     endpoints,
@@ -25,8 +26,11 @@ from dashboard.views import (
     organization,
     organizations,
     overview,
+    policies,
+    profiles,
     request,
     requests,
+    trust,
 )
 from model.states import Privilege
 from operations.context import Context
@@ -90,6 +94,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Integrations", gateway.show, "Orchestration gateway", places.GATEWAY),
     Entry("Integrations", modules.show, "Sync Modules", places.SYNC, "sync", holders(Privilege.MANAGE_GATEWAYS)),
     Entry("Audit", audit.show, "Audit trail", places.AUDIT, "history", holders(Privilege.VIEW_AUDIT)),
+    Entry("Settings", profiles.show, "Certificate profiles", places.PROFILES, "badge"),
+    Entry("Settings", policies.show, "Approval policies", places.POLICIES, "gavel"),
+    Entry("Settings", trust.show, "Trusted CA certificates", places.TRUST, "account_balance"),
+    Entry("Settings", authorities.show, "Certificate authorities", places.AUTHORITIES, "domain_verification"),
 )
 
 

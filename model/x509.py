@@ -69,6 +69,23 @@ def load_certificates(pem: str) -> list[x509.Certificate]:
     return found
 
 
+def read_certificates(content: bytes) -> list[x509.Certificate]:
+    """All certificates of a file: PEM (any number) or DER (one). Raises `InvalidInput`, also for a file that holds a
+    private key: it was meant to stay where it is."""
+    if b"PRIVATE KEY-----" in content:
+        raise InvalidInput("There is a private key in it, so nothing of it was read: give only certificates.")
+    if b"-----BEGIN" in content:
+        return load_certificates(content.decode("utf-8", "replace"))
+    if len(content) > MAX_PEM_CHARACTERS:
+        raise InvalidInput(f"The file is larger than {MAX_PEM_CHARACTERS} bytes; give only certificates.")
+    try:
+        found = x509.load_der_x509_certificate(content)
+        _ = found.extensions, found.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidInput("There is no certificate in it, neither as PEM nor as DER.") from None
+    return [found]
+
+
 def load_certificate(pem: str) -> x509.Certificate:
     """The one certificate of a PEM text. Raises `InvalidInput`, also when there is more than one."""
     found = load_certificates(pem)
@@ -172,7 +189,7 @@ def distinguished_name(name: x509.Name) -> str:
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
     """Issued by itself, signature included: a root."""
-    return certificate.subject == certificate.issuer and _signed_by(certificate, certificate)
+    return certificate.subject == certificate.issuer and is_signed_by(certificate, certificate)
 
 
 def order_chain(
@@ -187,7 +204,7 @@ def order_chain(
     chain: list[x509.Certificate] = []
     current = leaf
     while len(chain) < MAX_PATH_LENGTH and current.subject != current.issuer:
-        issuer = next((one for one in pool if one not in chain and _signed_by(current, one)), None)
+        issuer = next((one for one in pool if one not in chain and is_signed_by(current, one)), None)
         if issuer is None:
             break
         if is_self_signed(issuer) and not with_root:
@@ -269,7 +286,8 @@ def _wildcard_reaches(name: str, tree: x509.GeneralName) -> bool:
     return isinstance(tree, x509.DNSName) and name.startswith("*.") and covers(name, tree.value.lower().lstrip("."))
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's name and key fit what the certificate says and is signed with."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -299,7 +317,7 @@ def _find_path(
         if len(path) > MAX_PATH_LENGTH:
             return None
         for issuer in [*anchors, *pool]:
-            if issuer not in path and issuer.subject == current.issuer and _signed_by(current, issuer):
+            if issuer not in path and issuer.subject == current.issuer and is_signed_by(current, issuer):
                 found = climb([*path, issuer])
                 if found:
                     return found

@@ -95,10 +95,10 @@ def listing(context: Context) -> list[AuthorityRow]:
         return [_row(context, row) for row in rows]
 
 
-def show(context: Context, name: str) -> AuthorityRow:
+def show(context: Context, which: str | int) -> AuthorityRow:
     """One CA. Raises `NotFound`."""
     with context.database.read() as session:
-        return _row(context, lookup.authority(session, name))
+        return _row(context, lookup.authority(session, which))
 
 
 async def add(context: Context, new: NewAuthority, surroundings: Surroundings) -> AuthorityRow:
@@ -124,17 +124,22 @@ async def add(context: Context, new: NewAuthority, surroundings: Surroundings) -
 
 def edit(
     context: Context,
-    name: str,
+    which: str | int,
     *,
     settings: Mapping[str, str] | None = None,
     reached_from: ReachedFrom | None = None,
     active: bool | None = None,
+    seen: AuthorityRow | None = None,
 ) -> AuthorityRow:
-    """Change a CA: `settings` are laid over those that are set, an empty word takes one back to its default. Raises
-    `NotFound`, `InvalidInput`, `NotPermitted`."""
+    """Change a CA: `settings` are laid over those that are set, an empty word takes one back to its default; `seen` is
+    the CA as the change was made up. Raises `NotFound`, `InvalidInput`, `Conflict` (somebody else changed it
+    meanwhile), `NotPermitted`."""
     with context.acting("ca.edited", "ca") as session:
         context.require_owner("edit CAs")
-        row = lookup.authority(session, name)
+        row = lookup.authority(session, which)
+        name = row.name
+        if seen is not None and _row(context, row) != seen:
+            raise Conflict(f"CA {name} was edited meanwhile by somebody else: look at it again.")
         if settings is not None:
             row.settings = checked_settings("cas", row.type, settings, row.settings)
         row.reached_from = reached_from or row.reached_from
@@ -147,13 +152,13 @@ def edit(
         return _row(context, row)
 
 
-def remove(context: Context, name: str) -> None:
+def remove(context: Context, which: str | int) -> None:
     """Remove a CA that no profile and no request names; else switch it off. Raises `NotFound`, `Conflict`,
     `NotPermitted`."""
     with context.acting("ca.removed", "ca") as session:
         context.require_owner("remove CAs")
-        row = lookup.authority(session, name)
-        number = identity(row)
+        row = lookup.authority(session, which)
+        number, name = identity(row), row.name
         profiles = select(func.count()).where(CertificateProfile.authority_id == number)
         requests = select(func.count()).where(CertificateRequest.authority_id == number)
         uses = {"certificate profile": session.exec(profiles).one(), "request": session.exec(requests).one()}
@@ -162,10 +167,10 @@ def remove(context: Context, name: str) -> None:
         context.tell(session, "ca.removed", "ca", f"CA {name} was removed.", object_id=number)
 
 
-async def check(context: Context, name: str, surroundings: Surroundings) -> Health:
+async def check(context: Context, which: str | int, surroundings: Surroundings) -> Health:
     """Ask the CA, without buying anything, whether it can be used. Raises `NotFound`, `Unavailable` (only gateways
     reach it), `NotPermitted`."""
-    row = _owned(context, name, "ca.checked", "check CAs")
+    row = _owned(context, which, "ca.checked", "check CAs")
     return await health_of(row, surroundings)
 
 
@@ -236,12 +241,12 @@ async def _told(permanent: type[Conflict] | type[InvalidInput] = InvalidInput) -
         raise Unavailable(error.message) from error
 
 
-def _owned(context: Context, name: str, action: str, doing: str) -> CertificateAuthority:
+def _owned(context: Context, which: str | int, action: str, doing: str) -> CertificateAuthority:
     if not context.actor.owns_everything:
         with context.acting(action, "ca"):
             context.require_owner(doing)
     with context.database.read() as session:
-        return lookup.authority(session, name)
+        return lookup.authority(session, which)
 
 
 def _releasing(row: CertificateAuthority, surroundings: Surroundings) -> ReleasesOrders:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, and_, func, or_, true
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
 from model.rules import permissions
@@ -77,7 +77,7 @@ class DepartmentPage:
 
 def organizations(context: Context, search: str = "", offset: int = 0, limit: int = 100) -> OrganizationPage:
     """Organizations that the actor may see, by name. `search` looks into the names of organizations and departments."""
-    conditions = [_organizations_seen(context)]
+    conditions = [lookup.organizations_seen_by(context.actor)]
     if search:
         named = select(Department.organization_id).where(_contains(Department.name, search), _departments_seen(context))
         conditions.append(or_(_contains(Organization.name, search), col(Organization.id).in_(named)))
@@ -189,14 +189,6 @@ def _seen(context: Context, table: Any, *, whole: bool = False) -> ColumnElement
             ),
         ),
     )
-
-
-def _organizations_seen(context: Context) -> ColumnElement[bool]:
-    sight = permissions.visible(context.actor.grants)
-    if sight.everything:
-        return true()
-    above = select(Department.organization_id).where(col(Department.id).in_(sight.departments))
-    return or_(col(Organization.id).in_(sight.organizations), col(Organization.id).in_(above))
 
 
 def _departments_seen(context: Context) -> ColumnElement[bool]:

@@ -129,6 +129,15 @@ def seen_by(actor: Actor, organization_column: Any, department_column: Any) -> C
     return _within(actor.grants, organization_column, department_column)
 
 
+def organizations_seen_by(actor: Actor) -> ColumnElement[bool]:
+    """A condition that keeps the organizations that the actor may know of: a DRAO those above his departments."""
+    sight = permissions.visible(actor.grants)
+    if sight.everything:
+        return true()
+    above = select(Department.organization_id).where(col(Department.id).in_(sight.departments))
+    return or_(col(Organization.id).in_(sight.organizations), col(Organization.id).in_(above))
+
+
 def allowed_by(
     actor: Actor, privilege: Privilege, organization_column: Any, department_column: Any
 ) -> ColumnElement[bool]:

@@ -26,6 +26,7 @@ WEEKS = 26
 TROUBLE = (InstallState.FAILED, InstallState.ROLLED_BACK, InstallState.ACTION_REQUIRED)
 _SHOWN = 5
 _CHANGES = 8
+_NO_CHANGES = ("administrator.sign_in", "administrator.sign_out")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def show(context: Context) -> Overview:
     failing = requests.listing(context, requests.Filter(unfinished=True, install_states=TROUBLE), limit=_SHOWN)
     changes = None
     if any(grant.allows(Privilege.VIEW_AUDIT) for grant in context.actor.grants):
-        changes = audit_trail.listing(context, limit=_CHANGES).rows
+        # Who signed in is no change, and would crowd out what is one.
+        entries = audit_trail.listing(context, limit=5 * _CHANGES).rows
+        changes = [entry for entry in entries if entry.action not in _NO_CHANGES][:_CHANGES]
     with context.database.read() as session:
         return Overview(
             open_requests=_open_requests(context, session),

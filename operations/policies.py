@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import sqlalchemy
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from model.errors import Conflict, InvalidInput, NotFound
@@ -20,7 +22,8 @@ _LONGEST_SECONDS = 366 * 86_400
 
 @dataclass(frozen=True)
 class PolicyRow:
-    """A line of the list. Without an organization it holds for all that have none of their own. Times in seconds."""
+    """A line of the list. Without an organization it holds for all that have none of their own. Times in seconds.
+    `holds_for` counts the organizations that the actor sees and for which it holds."""
 
     id: int
     name: str
@@ -31,6 +34,7 @@ class PolicyRow:
     expiry_seconds: int
     auto_approve_renewals: bool
     auto_approve_privileged: bool
+    holds_for: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,30 @@ class PolicyChange:
     expiry_seconds: int | None = None
     auto_approve_renewals: bool | None = None
     auto_approve_privileged: bool | None = None
+    name: str | None = None
 
 
 def listing(context: Context) -> list[PolicyRow]:
-    """The policies that hold for what the actor sees: the general one and those of his organizations."""
+    """The policies that hold for what the actor sees: the general one first, then those of his organizations."""
     with context.database.read() as session:
-        rows = session.exec(select(ApprovalPolicy).order_by(col(ApprovalPolicy.id))).all()
-        return [_row(session, row) for row in rows if _concerns(context, row)]
+        statement = (
+            sqlalchemy.select(ApprovalPolicy, col(Organization.name))
+            .outerjoin(Organization, col(Organization.id) == col(ApprovalPolicy.organization_id))
+            .order_by(col(ApprovalPolicy.organization_id).is_not(None), col(ApprovalPolicy.id))
+        )
+        found = [(row, name) for row, name in session.execute(statement).all() if _concerns(context, row)]
+        seen = lookup.organizations_seen_by(context.actor)
+        total = session.exec(select(func.count()).select_from(Organization).where(seen)).one()
+        own = sum(row.organization_id is not None for row, _ in found)
+        return [_row(row, name, 1 if name else total - own) for row, name in found]
 
 
-def show(context: Context, name: str) -> PolicyRow:
+def show(context: Context, which: str | int) -> PolicyRow:
     """One policy. Raises `NotFound`."""
-    with context.database.read() as session:
-        return _row(session, _known(context, session, name))
+    found = next((row for row in listing(context) if which in (row.id, row.name)), None)
+    if found is None:
+        raise _unknown(which)
+    return found
 
 
 def add(
@@ -65,9 +80,7 @@ def add(
     `NotPermitted`."""
     with context.acting("policy.added", "policy") as session:
         context.require_owner("add approval policies")
-        name = checked_name(name, "A policy's name")
-        if session.exec(select(ApprovalPolicy.id).where(ApprovalPolicy.name == name)).first() is not None:
-            raise Conflict(f"There is an approval policy {name!r} already.")
+        name = _free_name(session, name)
         number = identity(lookup.organization(session, context.actor, organization)) if organization else None
         same = (
             col(ApprovalPolicy.organization_id).is_(None)
@@ -84,39 +97,57 @@ def add(
         session.flush()
         told = f"Approval policy {name} was added: {_said(row)}."
         context.tell(session, "policy.added", "policy", told, object_id=row.id, scope=Scope(number))
-        return _row(session, row)
+        number = identity(row)
+    return show(context, number)
 
 
-def edit(context: Context, name: str, change: PolicyChange) -> PolicyRow:
-    """Change a policy; it holds at once, also for requests that wait. Raises `NotFound`, `InvalidInput`,
-    `NotPermitted`."""
+def edit(context: Context, which: str | int, change: PolicyChange, seen: PolicyRow | None = None) -> PolicyRow:
+    """Change a policy; it holds at once, also for requests that wait. `seen` is the policy as the change was made up.
+    Raises `NotFound`, `InvalidInput`, `Conflict` (name; somebody else changed it meanwhile), `NotPermitted`."""
     with context.acting("policy.edited", "policy") as session:
-        row = _known(context, session, name)
+        row = _known(context, session, which)
         context.require_owner("edit approval policies")
+        if seen is not None and replace(seen, holds_for=0) != _row(row, seen.organization):
+            raise Conflict(f"Policy {seen.name} was edited meanwhile by somebody else: look at it again.")
+        if change.name is not None and change.name.strip() != row.name:
+            row.name = _free_name(session, change.name)
         _apply(row, change)
         session.add(row)
         session.flush()
-        told = f"Approval policy {name} now says: {_said(row)}."
-        context.tell(session, "policy.edited", "policy", told, object_id=row.id, scope=Scope(row.organization_id))
-        return _row(session, row)
+        number = identity(row)
+        told = f"Approval policy {row.name} now says: {_said(row)}."
+        context.tell(session, "policy.edited", "policy", told, object_id=number, scope=Scope(row.organization_id))
+    return show(context, number)
 
 
-def remove(context: Context, name: str) -> None:
+def remove(context: Context, which: str | int) -> None:
     """Remove a policy: the general one holds then, or where there is none the strict default. Raises `NotFound`,
     `NotPermitted`."""
     with context.acting("policy.removed", "policy") as session:
-        row = _known(context, session, name)
+        row = _known(context, session, which)
         context.require_owner("remove approval policies")
         session.delete(row)
-        told = f"Approval policy {name} was removed."
+        told = f"Approval policy {row.name} was removed."
         context.tell(session, "policy.removed", "policy", told, object_id=row.id, scope=Scope(row.organization_id))
 
 
-def _known(context: Context, session: Session, name: str) -> ApprovalPolicy:
-    row = session.exec(select(ApprovalPolicy).where(ApprovalPolicy.name == name)).one_or_none()
+def _known(context: Context, session: Session, which: str | int) -> ApprovalPolicy:
+    known = ApprovalPolicy.id == which if isinstance(which, int) else ApprovalPolicy.name == which
+    row = session.exec(select(ApprovalPolicy).where(known)).one_or_none()
     if row is None or not _concerns(context, row):
-        raise NotFound(f"There is no approval policy {name!r}: `certgate policy list` shows what there is.")
+        raise _unknown(which)
     return row
+
+
+def _unknown(which: str | int) -> NotFound:
+    return NotFound(f"There is no approval policy {which!r}: `certgate policy list` shows what there is.")
+
+
+def _free_name(session: Session, name: str) -> str:
+    name = checked_name(name, "A policy's name")
+    if session.exec(select(ApprovalPolicy.id).where(ApprovalPolicy.name == name)).first() is not None:
+        raise Conflict(f"There is an approval policy {name!r} already.")
+    return name
 
 
 def _concerns(context: Context, row: ApprovalPolicy) -> bool:
@@ -150,15 +181,16 @@ def _said(row: ApprovalPolicy) -> str:
     return ", ".join(words)
 
 
-def _row(session: Session, row: ApprovalPolicy) -> PolicyRow:
+def _row(row: ApprovalPolicy, organization: str | None, holds_for: int = 0) -> PolicyRow:
     return PolicyRow(
         id=identity(row),
         name=row.name,
-        organization=session.get_one(Organization, row.organization_id).name if row.organization_id else None,
+        organization=organization,
         approvals_required=row.approvals_required,
         four_eyes=row.four_eyes,
         reminder_seconds=row.reminder_seconds,
         expiry_seconds=row.expiry_seconds,
         auto_approve_renewals=row.auto_approve_renewals,
         auto_approve_privileged=row.auto_approve_privileged,
+        holds_for=holds_for,
     )

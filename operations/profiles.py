@@ -19,6 +19,8 @@ from operations.organizations import checked_name, refuse_if_used
 
 # From a minute, for tests and demonstrations, to what any public CA ever allowed.
 _SHORTEST, _LONGEST = 60, 825 * 86_400
+_MOST_PATTERNS = 100
+_LONGEST_AUTHORITY_PROFILE = 128
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ def listing(context: Context) -> list[ProfileRow]:
         return [_row(session, row) for row in rows]
 
 
-def show(context: Context, name: str) -> ProfileRow:
+def show(context: Context, which: str | int) -> ProfileRow:
     """One profile. Raises `NotFound`."""
     with context.database.read() as session:
-        return _row(session, lookup.profile(session, name))
+        return _row(session, lookup.profile(session, which))
 
 
 def add(context: Context, name: str, ca: str, change: ProfileChange = ProfileChange()) -> ProfileRow:
@@ -75,11 +77,15 @@ def add(context: Context, name: str, ca: str, change: ProfileChange = ProfileCha
         return _row(session, row)
 
 
-def edit(context: Context, name: str, change: ProfileChange) -> ProfileRow:
-    """Change a profile; requests that were admitted keep what they have. Raises as `add`, and `NotFound`."""
+def edit(context: Context, which: str | int, change: ProfileChange, seen: ProfileRow | None = None) -> ProfileRow:
+    """Change a profile; requests that were admitted keep what they have. `seen` is the profile as the change was made
+    up. Raises as `add`, `NotFound`, and `Conflict` when somebody else changed it meanwhile."""
     with context.acting("profile.edited", "profile") as session:
         context.require_owner("edit certificate profiles")
-        row = lookup.profile(session, name)
+        row = lookup.profile(session, which)
+        name = row.name
+        if seen is not None and _row(session, row) != seen:
+            raise Conflict(f"Profile {seen.name} was edited meanwhile by somebody else: look at it again.")
         if change.name is not None and change.name.strip() != row.name:
             _rename(session, row, change.name)
         _apply(session, row, change)
@@ -89,15 +95,15 @@ def edit(context: Context, name: str, change: ProfileChange) -> ProfileRow:
         return _row(session, row)
 
 
-def remove(context: Context, name: str) -> None:
+def remove(context: Context, which: str | int) -> None:
     """Remove a profile that no request names. Raises `NotFound`, `Conflict`, `NotPermitted`."""
     with context.acting("profile.removed", "profile") as session:
         context.require_owner("remove certificate profiles")
-        row = lookup.profile(session, name)
+        row = lookup.profile(session, which)
         used = select(func.count()).where(CertificateRequest.profile_id == identity(row))
-        refuse_if_used(f"Profile {name}", {"request": session.exec(used).one()})
+        refuse_if_used(f"Profile {row.name}", {"request": session.exec(used).one()})
         session.delete(row)
-        context.tell(session, "profile.removed", "profile", f"Profile {name} was removed.", object_id=row.id)
+        context.tell(session, "profile.removed", "profile", f"Profile {row.name} was removed.", object_id=row.id)
 
 
 def _rename(session: Session, row: CertificateProfile, name: str) -> None:
@@ -111,7 +117,10 @@ def _apply(session: Session, row: CertificateProfile, change: ProfileChange) -> 
     if change.ca is not None:
         row.authority_id = identity(lookup.authority(session, change.ca))
     if change.authority_profile is not None:
-        row.authority_profile = change.authority_profile or None
+        wanted = change.authority_profile.strip()
+        if len(wanted) > _LONGEST_AUTHORITY_PROFILE or not wanted.isprintable():
+            raise InvalidInput(f"A CA's profile has at most {_LONGEST_AUTHORITY_PROFILE} printable characters.")
+        row.authority_profile = wanted or None
     row.key_algorithm = change.key_algorithm or row.key_algorithm
     if change.validity_seconds is not None:
         if change.validity_seconds and not _SHORTEST <= change.validity_seconds <= _LONGEST:
@@ -120,9 +129,11 @@ def _apply(session: Session, row: CertificateProfile, change: ProfileChange) -> 
     if change.reuse_key is not None:
         row.reuse_key = change.reuse_key
     if change.allowed_names is not None:
-        # A pattern that is no pattern is found by the rule that reads it.
-        names.allowed_by(["example.com"], change.allowed_names)
-        row.allowed_names = list(change.allowed_names)
+        for pattern in change.allowed_names:
+            names.explain_pattern(pattern)
+        if len(set(change.allowed_names)) > _MOST_PATTERNS:
+            raise InvalidInput(f"A profile has at most {_MOST_PATTERNS} patterns of names.")
+        row.allowed_names = list(dict.fromkeys(change.allowed_names))
 
 
 def _row(session: Session, row: CertificateProfile) -> ProfileRow:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from cryptography.x509 import BasicConstraints, Certificate, ExtensionNotFound
+from cryptography import x509 as crypto
+from cryptography.x509 import BasicConstraints, ExtensionNotFound
 from sqlmodel import Session, col, select
 
 from model import x509
 from model.errors import InvalidInput, NotFound
-from model.tables import TrustedCertificate
+from model.tables import Certificate, CertificateAuthority, CertificateRequest, TrustedCertificate
 from operations.bootstrap import trusted
 from operations.context import Context
 from operations.lookup import identity
 
 _SHORTEST_PREFIX = 8
+_MOST_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,42 @@ class TrustRow:
     not_after: datetime
 
 
+@dataclass(frozen=True)
+class TrustUses:
+    """What would miss it: the CAs whose newest certificate leads through it to a trust anchor, and the subjects of the
+    trusted CA certificates that it signed."""
+
+    authorities: list[str] = field(default_factory=list)
+    signed: list[str] = field(default_factory=list)
+
+
 def listing(context: Context) -> list[TrustRow]:
     """All trusted CA certificates, roots first; they are public."""
     statement = select(TrustedCertificate).order_by(col(TrustedCertificate.is_root).desc(), col(TrustedCertificate.id))
     with context.database.read() as session:
         return [_row(row) for row in session.exec(statement).all()]
+
+
+def uses(context: Context) -> dict[int, TrustUses]:
+    """What each trusted CA certificate is used for, by its id."""
+    with context.database.read() as session:
+        rows = session.exec(select(TrustedCertificate)).all()
+        there = {identity(row): x509.load_certificate(row.pem) for row in rows}
+        found = {number: TrustUses() for number in there}
+        for authority in session.exec(select(CertificateAuthority).order_by(col(CertificateAuthority.name))).all():
+            newest = session.exec(
+                select(Certificate)
+                .join(CertificateRequest, col(CertificateRequest.id) == col(Certificate.request_id))
+                .where(CertificateRequest.authority_id == authority.id)
+                .order_by(col(Certificate.id).desc())
+            ).first()
+            for number in _path(newest, there) if newest is not None else ():
+                found[number].authorities.append(authority.name)
+    for number, issuer in there.items():
+        for other, certificate in there.items():
+            if other != number and x509.is_signed_by(certificate, issuer):
+                found[number].signed.append(x509.distinguished_name(certificate.subject))
+    return found
 
 
 def show(context: Context, fingerprint: str) -> tuple[TrustRow, str]:
@@ -45,15 +78,27 @@ def show(context: Context, fingerprint: str) -> tuple[TrustRow, str]:
         return _row(row), row.pem
 
 
-def add(context: Context, pem: str) -> list[TrustRow]:
-    """Trust the CA certificates of a PEM text: self-signed ones as roots, others as intermediates; those that are known
-    are left as they are. Raises `InvalidInput` (unreadable, or not a CA's), `NotPermitted`."""
-    certificates = x509.load_certificates(pem)
+def add(context: Context, *contents: str | bytes) -> list[TrustRow]:
+    """Trust the CA certificates of PEM texts or files (PEM or DER), all or none: self-signed ones as roots, others as
+    intermediates; those that are known are left as they are. Raises `InvalidInput` (unreadable, too many, not a CA's,
+    ended), `NotPermitted`."""
+    certificates = [
+        certificate
+        for content in contents
+        for certificate in x509.read_certificates(content.encode() if isinstance(content, str) else content)
+    ]
+    if len(certificates) > _MOST_AT_ONCE:
+        raise InvalidInput(f"There are {len(certificates)} certificates in it; add at most {_MOST_AT_ONCE} at once.")
     for certificate in certificates:
         if not _is_authority(certificate):
             name = x509.distinguished_name(certificate.subject)
             raise InvalidInput(
                 f"The certificate of {name} is not one of a CA (basicConstraints), so nothing was added."
+            )
+        if certificate.not_valid_after_utc <= context.clock():
+            name = x509.distinguished_name(certificate.subject)
+            raise InvalidInput(
+                f"The certificate of {name} ended on {certificate.not_valid_after_utc:%Y-%m-%d}, so nothing was added."
             )
     rows = [trusted(x509.to_pem(one), is_root=x509.is_self_signed(one)) for one in certificates]
     with context.acting("trust.added", "trust") as session:
@@ -89,7 +134,19 @@ def remove(context: Context, fingerprint: str) -> TrustRow:
         return gone
 
 
-def _is_authority(certificate: Certificate) -> bool:
+def _path(leaf: Certificate, there: Mapping[int, crypto.Certificate]) -> set[int]:
+    """Those of `there` that the path of a certificate leads through, by what was kept with it and by who signed."""
+    known = {x509.fingerprint(certificate): number for number, certificate in there.items()}
+    chain = [x509.load_certificate(pem) for pem in (leaf.pem, *leaf.chain_pem)]
+    through = {known[print_] for one in chain if (print_ := x509.fingerprint(one)) in known}
+    last = chain[-1]
+    while issuer := next((n for n, one in there.items() if n not in through and x509.is_signed_by(last, one)), None):
+        through.add(issuer)
+        last = there[issuer]
+    return through
+
+
+def _is_authority(certificate: crypto.Certificate) -> bool:
     try:
         return bool(certificate.extensions.get_extension_for_class(BasicConstraints).value.ca)
     except (ExtensionNotFound, ValueError):

@@ -105,6 +105,19 @@ def check_allowed(names: Iterable[str], patterns: Sequence[str]) -> None:
         raise InvalidInput(f"The profile does not allow {shown} (allowed: {', '.join(patterns) or 'full names'}).")
 
 
+def explain_pattern(pattern: str) -> str:
+    """What a profile's pattern allows, in words; see `check_allowed`. Raises `InvalidInput` for what is no pattern."""
+    rule = _pattern(pattern)
+    if not isinstance(rule, str):
+        count = "one address" if rule.num_addresses == 1 else "addresses"
+        return f"{rule}: {count} of this range"
+    if rule == "*":
+        return "*: every DNS name of two labels or more"
+    if rule.startswith("*."):
+        return f"{rule}: every name below {rule[2:]}, at any depth, wildcards too, but not {rule[2:]} itself"
+    return f"{rule}: exactly this name"
+
+
 def _refused(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     rules = [_pattern(pattern) for pattern in patterns] or ["*", *map(ipaddress.ip_network, ("0.0.0.0/0", "::/0"))]
     return [name for name in names if not any(_matches(name, rule) for rule in rules)]

@@ -43,6 +43,7 @@ from model.tables import (
     RoleAssignment,
 )
 from operations import sessions
+from operations.bootstrap import trusted
 from operations.identity import hash_password
 from operations.lookup import identity
 from operations.sessions import Beginning, Lifetimes
@@ -156,6 +157,9 @@ def _people(scene: Scene, session: Session) -> None:
 
 
 def _places(scene: Scene, session: Session) -> None:
+    for number, issuer in enumerate(_issuers(scene.now)):
+        row = trusted(pki.pem(issuer.certificate), is_root=number == 0)
+        _keep(scene, session, "intermediate" if number else "root", row)
     authority = CertificateAuthority(name="private", type="private")
     _keep(scene, session, "private", authority)
     profile = CertificateProfile(name="server", authority_id=scene.ids["private"], validity_seconds=47 * 86_400)

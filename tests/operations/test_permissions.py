@@ -458,6 +458,7 @@ TABLE: dict[str, Row] = {
     "authorities.release": owners(lambda c, r: authorities.release(c, "private", "P-000001", r.surroundings)),
     "authorities.reject": owners(lambda c, r: authorities.reject(c, "private", "P-000001", "no", r.surroundings)),
     "trust.listing": Row(lambda c, r: trust.listing(c)),
+    "trust.uses": Row(lambda c, r: trust.uses(c)),
     "trust.show": Row(lambda c, r: _missing(lambda: trust.show(c, "0" * 64))),
     "trust.add": owners(lambda c, r: trust.add(c, ROOT)),
     "trust.remove": owners(lambda c, r: _missing(lambda: trust.remove(c, "0" * 64))),
