@@ -157,7 +157,7 @@ def test_empty_states_say_what_to_do_first(visit: Visit, scene: Scene) -> None:
 
 def test_a_selection_offers_to_decide_in_place(visit: Visit, scene: Scene) -> None:
     app = visit()
-    app.session_state["requests-chosen"] = scene.requests["waiting"]
+    app.session_state["requests-chosen"] = (scene.requests["waiting"],)
     app.run()
     assert {"Open", "Approve", "Decline"} <= labels(app)
     assert "Needed before Friday." in texts(app)

@@ -18,7 +18,7 @@ def rows(app: AppTest, column: str = "Name") -> list[object]:
 
 def choose(app: AppTest, table: str, number: int) -> AppTest:
     """Select a row by its id."""
-    app.session_state[f"{table}-chosen"] = number
+    app.session_state[f"{table}-chosen"] = (number,)
     return app.run()
 
 

@@ -220,7 +220,7 @@ def test_a_ca_is_edited_by_its_connectors_own_settings(visit: Visit, scene: Scen
     confirm(app)
     with scene.database.read() as session:
         row = session.get_one(CertificateAuthority, scene.ids["private"])
-        assert (row.settings, row.active) == ({"manual": True}, False)
+        assert (row.settings, row.active) == ({"issuance_delay_seconds": 0, "manual": True}, False)
 
 
 def test_a_ca_is_added_checked_and_removed(visit: Visit, scene: Scene) -> None:
