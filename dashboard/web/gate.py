@@ -28,9 +28,17 @@ from worker.settings import DashboardSettings
 
 # What everybody may have: the sign-in page with its looks, Streamlit's own program, and whether the process lives.
 _OPEN = frozenset(
-    {addresses.SIGN_IN, "/auth/logout", "/auth/login", "/oauth2callback", "/favicon.png", "/_stcore/health"}
+    {
+        addresses.SIGN_IN,
+        f"{addresses.SIGN_IN}/oidc",
+        "/auth/logout",
+        "/auth/login",
+        "/oauth2callback",
+        "/favicon.png",
+        "/_stcore/health",
+    }
 )
-_OPEN_FOLDERS = ("/brand/", "/static/", f"{addresses.SIGN_IN}/")
+_OPEN_FOLDERS = ("/brand/", "/static/")
 # How soon a page that nobody touches learns that its session has ended.
 WATCHED_EVERY = timedelta(seconds=10)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -16,8 +17,8 @@ from typing import Any
 import httpx
 import structlog
 from anyio import to_thread
+from authlib.deprecate import AuthlibDeprecationWarning
 from authlib.integrations.base_client import OAuthError
-from authlib.integrations.starlette_client import OAuth
 from joserfc.errors import JoseError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,6 +36,11 @@ from operations.identity import digest_of
 from operations.sessions import Beginning
 from operations.single_sign_on import Person, Rules
 from worker.settings import OidcSettings
+
+with warnings.catch_warnings():
+    # It would rather have httpx's successor, and works with either; users can't do anything about that.
+    warnings.simplefilter("ignore", AuthlibDeprecationWarning)
+    from authlib.integrations.starlette_client import OAuth
 
 log = structlog.get_logger(__name__)
 

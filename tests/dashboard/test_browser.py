@@ -83,6 +83,41 @@ def test_signing_in_wrong_then_right_then_out(enter: Enter) -> None:
     expect(visitor.page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
+def test_a_session_outlives_a_reload_and_holds_in_every_tab_until_one_signs_out(enter: Enter, filled: Scene) -> None:
+    first = enter()
+    first.sign_in("alice")
+    first.page.reload()
+    expect(first.page.get_by_role("button", name="Sign out")).to_be_visible()
+    other = Visitor(first.page.context.new_page(), first.address)
+    other.open(f"/request?id={filled.requests['served']}")
+    expect(other.page.get_by_text("shop.example.com", exact=True).first).to_be_visible()
+    assert "session" not in other.page.evaluate("document.cookie")
+    first.press("sign-out")
+    expect(first.page.get_by_text("You are signed out.")).to_be_visible()
+    # The other tab leaves by itself, and comes back to where it was after signing in.
+    expect(other.page.get_by_role("button", name="Sign in")).to_be_visible()
+    expect(other.page.get_by_text("shop.example.com")).to_have_count(0)
+    other.try_sign_in("bob", PASSWORD)
+    expect(other.page.get_by_text("shop.example.com", exact=True).first).to_be_visible()
+    assert other.query("id") == str(filled.requests["served"])
+    expect(other.page.get_by_text("Bob Berger")).to_be_visible()
+
+
+def test_the_sign_in_page_in_the_dark_and_in_a_narrow_window(enter: Enter) -> None:
+    dark = enter(dark=True)
+    dark.open("/certificates")
+    dark.try_sign_in("alice", "wrong")
+    expect(dark.page.get_by_role("alert")).to_have_text("Login or password is wrong.")
+    # The login stays, and typing goes on with the password.
+    expect(dark.page.get_by_label("Login")).to_have_value("alice")
+    expect(dark.page.get_by_role("textbox", name="Password")).to_be_focused()
+    dark.shot("sign-in-dark")
+    narrow = enter(360, 640)
+    narrow.open()
+    narrow.shot("sign-in-narrow")
+    assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_a_lock_out_is_told(enter: Enter, filled: Scene) -> None:
     with filled.database.write() as session:
         administrator(filled, session, "clumsy", "Clumsy", Role.MRAO)
