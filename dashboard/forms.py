@@ -67,8 +67,10 @@ def draw(model: type[BaseModel], key: str, values: Mapping[str, Any] | None = No
     found = fields(model)
     if not found:
         st.caption("It has no settings.")
-    for field in found:
-        _widget(field, f"{key}-{field.name}", (values or {}).get(field.name))
+    columns = st.columns(2) if len(found) > 1 else [st.container()]
+    for number, field in enumerate(found):
+        with columns[number % len(columns)]:
+            _widget(field, f"{key}-{field.name}", (values or {}).get(field.name))
 
 
 def words(model: type[BaseModel], key: str, *, cleared: bool = False) -> dict[str, str]:

@@ -20,7 +20,6 @@ SYNC = "sync"
 GATEWAYS = "gateways"
 GATEWAY = "gateway"
 
-GATEWAYS = "gateways"
 KEYSTORES = "keystores"
 ENDPOINTS = "endpoints"
 ORGANIZATIONS = "organizations"

@@ -45,6 +45,7 @@ def show() -> None:
         components.error("The address names no gateway: choose one from the list of gateways.")
         return
     gateway = gateways.show(context, number)
+    places.link(places.GATEWAY, "The gateway", "arrow_back", {"id": str(number)})
     components.heading(f"Endpoints of {gateway.name}")
     show_for_gateway(context, number)
 
@@ -318,7 +319,7 @@ def _installing(form: Form, row: EndpointRow | None) -> None:
         window = windows.Window(cron.strip(), zone, int(minutes))
         try:
             opens = windows.earliest_start(windows.check(window), session.context().clock())
-            st.caption(f":material/event: An install may start at {words.when(opens, components.zone())}.")
+            components.quiet(f"An install may start at {words.when(opens, components.zone())}.")
         except CertgateError as error:
             components.error(error.message)
 

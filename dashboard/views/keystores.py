@@ -44,8 +44,8 @@ def show() -> None:
         components.error("The address names no gateway: choose one from the list of gateways.")
         return
     gateway = gateways.show(context, number)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        components.heading(f"Keystores of {gateway.name}")
+    places.link(places.GATEWAY, "The gateway", "arrow_back", {"id": str(number)})
+    components.heading(f"Keystores of {gateway.name}")
     show_for_gateway(context, number)
 
 
@@ -82,19 +82,20 @@ def _table(part: str, rows: Sequence[KeystoreRow]) -> int | None:
         [row.id for row in rows],
         {
             "Name": [row.name for row in rows],
+            "State": [[_STATES[state].words] for state in states],
             "Type": [row.title for row in rows],
-            "Place": [_place(row) for row in rows],
             "Entries": [row.entries if row.checked_at and not row.withheld else None for row in rows],
             "First expiry": [words.when(row.next_expiry, zone) for row in rows],
-            "State": [[_STATES[state].words] for state in states],
+            "Place": [_place(row) for row in rows],
             "Checked": [words.when(row.checked_at, zone) for row in rows],
         },
         {
-            "Name": st.column_config.TextColumn(width=160),
+            "Name": st.column_config.TextColumn(width=150),
+            "State": tables.states("State", _STATES, 140),
             "Type": st.column_config.TextColumn(width=150),
-            "Place": st.column_config.TextColumn(width=260),
-            "Entries": st.column_config.NumberColumn(width=80),
-            "State": tables.states("State", _STATES, 130),
+            "Entries": st.column_config.NumberColumn(width=70),
+            "First expiry": st.column_config.TextColumn(width=150),
+            "Place": st.column_config.TextColumn(width=220),
         },
         alt="Keystores",
     )
@@ -122,7 +123,11 @@ def _detail(context: Context, part: str, row: KeystoreRow, may: bool) -> None:
                 which = row.id or row.name
                 bridge().run(keystores.check(context, row.gateway_id, which), PATIENCE)
                 st.rerun()
-        settings = [(name.replace("_", " ").capitalize(), str(value)) for name, value in sorted(row.settings.items())]
+        settings = [
+            (name.replace("_", " ").capitalize(), str(value))
+            for name, value in sorted(row.settings.items())
+            if name not in ("file", "folder")
+        ]
         components.facts([("Type", row.title), ("Place", _place(row)), *settings])
         if row.last_error:
             components.error(row.last_error)
@@ -140,7 +145,7 @@ def _contents(part: str, detail: KeystoreDetail, now: datetime) -> None:
         st.caption("The gateway has not looked into it yet: check it now, and what is in it is shown here.")
         return
     zone = components.zone()
-    st.caption(f"As its gateway saw it {words.ago(row.checked_at, now)} ({words.when(row.checked_at, zone)}).")
+    components.quiet(f"As its gateway saw it {words.ago(row.checked_at, now)} ({words.when(row.checked_at, zone)}).")
     if not detail.entries:
         st.caption("Nothing is in it. A file or folder that is not there yet is made with the first key.")
         return
@@ -153,15 +158,15 @@ def _contents(part: str, detail: KeystoreDetail, now: datetime) -> None:
             "Certificate": [", ".join(entry.names) or entry.subject or "–" for entry in detail.entries],
             "Validity": [[EXPIRY[validity(entry, now)].words] for entry in detail.entries],
             "Expires": [words.when(entry.not_after, zone) for entry in detail.entries],
+            "Note": [entry.problem or "" for entry in detail.entries],
             "Issuer": [entry.issuer or "–" for entry in detail.entries],
             "Fingerprint": [entry.fingerprint or "–" for entry in detail.entries],
-            "Note": [entry.problem or "" for entry in detail.entries],
         },
         {"Validity": tables.states("Validity", EXPIRY, 120)},
         alt="What is in the keystore",
     )
     if detail.omitted:
-        st.caption(f"{detail.omitted:,} more entries are in it; the first {len(detail.entries):,} are shown.")
+        components.quiet(f"{detail.omitted:,} more entries are in it; the first {len(detail.entries):,} are shown.")
 
 
 def validity(entry: EntryRow, now: datetime) -> str:
@@ -196,7 +201,9 @@ def _add(part: str, gateway_id: int, form: Form) -> None:
     known = keystores.types()
     left, right = st.columns(2)
     left.text_input("Name (needed)", key=f"{form.key}-name", max_chars=128, autocomplete="off", placeholder="tomcat")
-    chosen = right.selectbox("Type", list(known), format_func=known.__getitem__, key=f"{form.key}-type")
+    # What most people want stands first.
+    names = sorted(known, key=lambda name: (name != "pkcs12", name))
+    chosen = right.selectbox("Type", names, format_func=known.__getitem__, key=f"{form.key}-type")
     model = registry.find("keystores", chosen).settings
     forms.draw(model, f"{form.key}-{chosen}")
     st.caption("The gateway makes its file or folder with the first key. What is there already is kept.")
