@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.records import Records, endpoint_access, gateway_place, step_key
-from model import audit
+from model import access, audit
 from model.messages import DiscoveryAdmission, DiscoveryStart, GatewayAsked, GatewayPlace, RecordDiscovery
 from model.states import AccessMethod, EndpointStatus, Outcome
 from model.tables import Endpoint, EndpointBinding, Gateway
@@ -58,6 +58,7 @@ class Gateways(Records):
                     session.add(row)
                 for gone in known.values():
                     session.delete(gone)
+            scope = access.scope_of_gateway(session, session.get_one(Gateway, endpoint.gateway_id))
             told = discovery.problem or f"{len(discovery.bindings)} bindings were found on {endpoint.name}."
             audit.append(
                 session,
@@ -68,6 +69,8 @@ class Gateways(Records):
                     object_type="endpoint",
                     object_id=endpoint.id,
                     gateway_id=endpoint.gateway_id,
+                    organization_id=scope.organization_id,
+                    department_id=scope.department_id,
                     description=told,
                     outcome=Outcome.FAILED if discovery.problem else Outcome.DONE,
                     once=step_key("endpoint.discovered"),
