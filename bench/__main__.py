@@ -1,4 +1,5 @@
-"""`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape.
+"""`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape; and
+the audit trail with a million entries, against one with a thousand.
 
 What is measured and how to read it: docs/performance.md.
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from rich.console import Console
 from temporalio.client import WorkflowHandle
 
-from bench import bare, nginx_alone
+from bench import audit, bare, nginx_alone
 from bench.driving import BareWorkflows, Requests, Subject, Times, drive
 from bench.figures import Report, Rounds, Size
 from bench.stage import Stage, stage
@@ -93,15 +94,27 @@ def main() -> None:
         default=40,
         help="requests a round at 20 at a time, a quarter of it at one at a time (default: %(default)s)",
     )
+    parser.add_argument(
+        "--audit-entries",
+        type=_positive,
+        default=audit.MANY,
+        help="entries of the audit trail, more than 1000 (default: %(default)s)",
+    )
     wanted = parser.parse_args()
+    progress = Console(stderr=True, soft_wrap=True)
     try:
-        report = asyncio.run(measure(wanted.rounds, wanted.requests, Console(stderr=True, soft_wrap=True)))
+        report = asyncio.run(measure(wanted.rounds, wanted.requests, progress))
+        trail = audit.measure(
+            max(wanted.audit_entries, audit.FEW + 1), lambda words: progress.print(words, style="dim", highlight=False)
+        )
     except CertgateError as error:
         sys.exit(error.message)
     if wanted.json:
-        print(json.dumps(report.as_json(), indent=2))
+        print(json.dumps({**report.as_json(), **trail.as_json()}, indent=2))
     else:
-        report.print(Console(width=max(150, Console().width), soft_wrap=True))
+        console = Console(width=max(150, Console().width), soft_wrap=True)
+        report.print(console)
+        trail.print(console)
 
 
 def _positive(text: str) -> int:

@@ -160,12 +160,11 @@ def reader_of(context: Context) -> Actor:
 def distinct(session: Session, column: Any, most: int) -> list[str]:
     """The values of an indexed column, in the database's order, by jumping from one to the next in its index: as many
     steps as there are values, however many entries."""
-    found: list[str] = []
-    least = session.execute(select(func.min(column))).scalar()
-    while least is not None and len(found) < most:
-        found.append(least)
-        least = session.execute(select(func.min(column)).where(column > least)).scalar()
-    return found
+    values = select(func.min(column).label("value")).cte("jump", recursive=True)
+    following = select(func.min(column)).where(column > values.c.value).scalar_subquery()
+    values = values.union_all(select(following).where(values.c.value.is_not(None)))
+    statement = select(values.c.value).where(values.c.value.is_not(None)).limit(most)
+    return list(session.execute(statement).scalars())
 
 
 def _scopes(reader: Actor) -> list[Condition]:
