@@ -1,9 +1,10 @@
-"""``certgate gateway token|restore``: a gateway's host comes, or comes again."""
+"""``certgate gateway token|restore|download``: a gateway's host comes, or comes again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from operations.tokens import Enrollment
 
 Name = Annotated[str, typer.Argument(help="The gateway's name in any case, or its ID.")]
+
+
+class FileKind(StrEnum):
+    """What can be had for a gateway's host."""
+
+    SYSTEMD = "systemd"
+    CONTAINER = "container"
+    GATEWAY_TOML = "gateway-toml"
+
+
 TokenFile = Annotated[
     Path | None, typer.Option(help="Write the enrollment token there (0600, must not exist) and don't print it.")
 ]
@@ -25,6 +36,7 @@ def register(gateways: typer.Typer) -> None:
     """Hang the commands into `certgate gateway`."""
     gateways.command("token")(new_token)
     gateways.command("restore")(restore_gateway)
+    gateways.command("download")(download)
 
 
 def new_token(name: Name, token_file: TokenFile = None, as_json: Json = False) -> None:
@@ -57,6 +69,31 @@ def restore_gateway(name: Name, token_file: TokenFile = None, yes: Yes = False, 
             made = keep(enrollment.restore(context, row.id, address=address, namespace=namespace))
     show_token(made, token_file, {"name": row.name, "channel": made.channel}, as_json)
     say(f"Gateway {row.name} waits for its new host: join it there with the token, once, within 24 hours.")
+
+
+def download(
+    name: Name,
+    kind: Annotated[FileKind, typer.Option(help="A systemd unit, a Compose file, or a sample of gateway.toml.")],
+    file: Annotated[Path | None, typer.Option(help="Write it there (must not exist), not on stdout.")] = None,
+) -> None:
+    """Print a file that the gateway's host needs, made for this gateway. None holds a secret."""
+    from operations import downloads, gateways
+
+    with opened() as door:
+        context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
+        address, namespace = door.temporal_place()
+        made = downloads.of_gateway(
+            context,
+            gateways.find(context, name),
+            downloads.Kind(kind.value),
+            address=address,
+            namespace=namespace,
+        )
+    if file is None:
+        print(made.text, end="")
+    else:
+        write_new(file, made.text, 0o644)
+        say(f"{file} was written; its usual name is {made.file_name}.")
 
 
 @contextmanager

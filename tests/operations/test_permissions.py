@@ -29,6 +29,7 @@ from operations import (
     certificates,
     decisions,
     directory,
+    downloads,
     endpoints,
     enrollment,
     gateway_changes,
@@ -244,6 +245,7 @@ TABLE: dict[str, Row] = {
     "gateway_changes.delete": Row(
         lambda c, r: gateway_changes.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN
     ),
+    "downloads.of_gateway": Row(lambda c, r: downloads.of_gateway(c, "alpha", downloads.Kind.SYSTEMD), stranger=HIDDEN),
     "enrollment.new_token": Row(lambda c, r: enrollment.new_token(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "enrollment.restore": Row(lambda c, r: enrollment.restore(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "enrollment.restore a general one": Row(
