@@ -16,6 +16,7 @@ from sqlmodel import select
 
 from model.states import CertificateStatus, InstallState
 from model.tables import Administrator
+from operations import endpoints
 from operations.identity import hash_password
 from tests.dashboard.browsing import PATIENCE, Visitor, chromium, serving
 from tests.dashboard.scene import PASSWORD
@@ -200,3 +201,60 @@ def test_a_cancel_ends_a_request(enter: Callable[[], Visitor], engine: Engine) -
     alice.confirm("Cancel request")
     expect(alice.page.get_by_role("listitem").filter(has_text="canceled")).to_be_visible()
     assert engine.run(engine.world.until(number, status=CertificateStatus.CANCELED))
+
+
+def test_a_keystore_is_added_looked_into_and_a_wrong_passphrase_told(
+    enter: Callable[[], Visitor], engine: Engine, tmp_path: Path
+) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("correct horse battery staple")
+    passphrase.chmod(0o600)
+    bob = enter()
+    bob.sign_in("bob", path=f"/keystores?gateway={engine.world.gateway_id}")
+    bob.page.get_by_role("button", name="Add keystore").click()
+    choose(bob, "Type", "PKCS#12 file")
+    bob.page.get_by_role("textbox", name="Name (needed)").fill("tomcat")
+    bob.page.get_by_role("textbox", name="File (needed)").fill("tomcat.p12")
+    bob.page.get_by_role("textbox", name="Passphrase (needed)").fill(f"file:{passphrase}")
+    bob.shot("live-keystore-add")
+    bob.page.get_by_role("button", name="Add", exact=True).click()
+    expect(bob.page.get_by_text("Keystore tomcat was added.")).to_be_visible()
+
+    number = engine.run(engine.world.submit("kept.example.test", keystore="tomcat"))
+    engine.run(engine.world.until(number, state=InstallState.KEY_READY))
+    bob.open(f"/keystores?gateway={engine.world.gateway_id}")
+    bob.select_row(1)
+    bob.page.get_by_role("button", name="Check now").click()
+    expect(bob.page.get_by_text("As its gateway saw it just now")).to_be_visible()
+    bob.shot("live-keystore-contents")
+    passphrase.write_text("another horse")
+    bob.page.get_by_role("button", name="Check now").click()
+    expect(bob.page.get_by_text("the passphrase is wrong or the file is damaged")).to_be_visible()
+    expect(bob.page.get_by_text("Look whether the passphrase reference names")).to_be_visible()
+    bob.page.get_by_role("button", name="Remove keystore").click()
+    bob.page.get_by_role("button", name="Remove", exact=True).click()
+    expect(bob.page.get_by_text(f"keys in it are in use: open request {number}")).to_be_visible()
+    bob.shot("live-keystore-in-use")
+
+
+def test_an_endpoint_is_tested_and_its_error_comes_with_its_cure(
+    enter: Callable[[], Visitor], engine: Engine, tmp_path: Path
+) -> None:
+    with DisposableNginx(tmp_path / "tested", ["tested.example.test"]) as nginx:
+        engine.run(engine.world.endpoint(nginx, "tested"))
+        bob = enter()
+        bob.sign_in("bob", path=f"/endpoints?gateway={engine.world.gateway_id}")
+        rows = len(endpoints.listing(engine.world.context("bob"), engine.world.gateway_id))
+        if rows > 1:
+            bob.select_row(rows - 1)
+        test = bob.page.get_by_role("button", name="Test connection")
+        test.click()
+        expect(bob.page.get_by_text("The connection is good.")).to_be_visible()
+        bob.shot("live-endpoint-good")
+        nginx.stop()
+        test.click()
+        expect(bob.page.get_by_text("Start the product on its host, then ask again.")).to_be_visible()
+        bob.shot("live-endpoint-bad")
+        nginx.start()
+        bob.page.get_by_role("button", name="Discover bindings").click()
+        expect(bob.page.get_by_text("1 binding found on tested.")).to_be_visible()
