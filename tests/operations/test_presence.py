@@ -42,8 +42,8 @@ class Stage:
     records: Records
     client: Client
     channel: int
-    now: datetime = NOW
     settings: NotificationSettings = field(default_factory=NotificationSettings)
+    now: datetime = NOW
 
     def gateway(self, name: str) -> Gateway:
         with self.records.database.read() as session:
