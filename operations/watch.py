@@ -157,20 +157,15 @@ class Watch:
         self, gateway: Known, heard: Iterable[Beat], now: datetime, since_last: timedelta | None
     ) -> float | None:
         """By how many seconds the clock of a gateway's host is fast, as it shows at this look."""
-        beats = list(heard)
-        stored = gateway.offset or 0.0
         if self._heard is None or since_last is None:
-            # Nothing can be said of when these came, but that it was not in the future.
-            if beats and not any(presence.alive(beat, stored, now) for beat in beats):
-                ahead = (max(beat.at for beat in beats) - now).total_seconds()
-                return ahead if ahead > stored else gateway.offset
+            # Nothing can be said of when these came.
             return gateway.offset
-        moved = [beat.at for beat in beats if self._heard.get(beat.worker) != beat.at]
+        moved = [beat.at for beat in heard if self._heard.get(beat.worker) != beat.at]
         if not moved:
             return gateway.offset
         # It came after the last look and before this one.
         least = (max(moved) - now).total_seconds()
-        if least - _PRECISION <= stored <= least + since_last.total_seconds() + _PRECISION:
+        if least - _PRECISION <= (gateway.offset or 0.0) <= least + since_last.total_seconds() + _PRECISION:
             return gateway.offset
         return least
 
