@@ -49,15 +49,15 @@ def manage(table: str, known: Mapping[str, Column], shown: Sequence[str]) -> Non
 
 def _line(table: str, known: Mapping[str, Column], shown: list[str], key: str, position: int) -> None:
     ticked = key in shown
-    # A widget of its own for each state: what the records say is what is drawn.
-    name = f"{table}-column-{key}-{'on' if ticked else 'off'}"
+    # What the records say is what is drawn, whatever a widget remembers.
+    tick = f"{table}-column-{key}"
+    st.session_state[tick] = ticked
     with st.container(horizontal=True, vertical_alignment="center", gap=None, wrap=False):
         st.checkbox(
             known[key].title,
-            value=ticked,
-            key=name,
-            on_change=_keep,
-            args=(table, [one for one in shown if one != key] if ticked else [*shown, key]),
+            key=tick,
+            on_change=_tick,
+            args=(table, shown, key, tick),
             disabled=ticked and len(shown) == 1,
             width="stretch",
         )
@@ -81,10 +81,12 @@ def _usual(known: Mapping[str, Column]) -> list[str]:
     return [key for key, column in known.items() if column.usual]
 
 
+def _tick(table: str, shown: list[str], key: str, tick: str) -> None:
+    rest = [one for one in shown if one != key]
+    _keep(table, [*rest, key] if st.session_state[tick] else rest)
+
+
 def _keep(table: str, keys: Sequence[str] | None) -> None:
-    # Widgets of the line that was clicked must not remember another state than the records do.
-    for name in [name for name in st.session_state if str(name).startswith(f"{table}-column-")]:
-        del st.session_state[name]
     with guard.guarded(lambda sentence: actions.tell("error", sentence)):
         if keys is None:
             preferences.forget_columns(session.context(), table)

@@ -99,13 +99,14 @@ def _draw(key: str, line: _Line, chosen: Collection[str], opened: Collection[str
     with st.container(
         horizontal=True, vertical_alignment="center", gap="small", wrap=False, key=f"{key}-{place}-{line.word}"
     ):
-        # A widget of its own for each state, so that what is drawn is what is picked.
+        # What is drawn is what is picked, whatever a widget remembers.
+        tick = f"{key}-tick-{line.word}"
+        st.session_state[tick] = ticked
         st.checkbox(
             line.name if harmless else re.sub(r"[\W_]+", " ", line.name),
-            value=ticked,
-            key=f"{key}-tick-{line.word}-{ticked}-{implied}",
-            on_change=_toggle,
-            args=(key, line.word),
+            key=tick,
+            on_change=_pick,
+            args=(key, line.word, tick),
             disabled=implied or not line.pickable,
             label_visibility="visible" if harmless else "collapsed",
         )
@@ -124,11 +125,9 @@ def _draw(key: str, line: _Line, chosen: Collection[str], opened: Collection[str
             )
 
 
-def _toggle(key: str, word: str) -> None:
-    chosen: set[str] = set(st.session_state[f"{key}-picked"])
-    if word in chosen:
-        chosen.discard(word)
-    else:
+def _pick(key: str, word: str, tick: str) -> None:
+    chosen: set[str] = set(st.session_state[f"{key}-picked"]) - {word}
+    if st.session_state[tick]:
         # The whole organization stands for its departments.
         chosen = {one for one in chosen if not one.startswith(f"{word}/")} | {word}
     st.session_state[f"{key}-picked"] = chosen

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import select
+
 from model.errors import Conflict
 from model.tables import Gateway, GatewayChannel
 from operations import lookup
 from operations.context import Context
 from operations.gateways import require_custody, tell
 from operations.tokens import Enrollment, mint, open_channel
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host that is a gateway now, as far as one has joined. `token_until`: an enrollment token waits until then."""
+
+    joined: bool
+    name: str | None
+    joined_at: datetime | None
+    token_until: datetime | None
+
+
+def host_of(context: Context, which: str | int) -> Host:
+    """Whether a host is on the gateway's live channel, so that only a restore lets another in. Raises `NotFound`."""
+    with context.database.read() as session:
+        row = lookup.gateway(session, context.actor, which)
+        statement = select(GatewayChannel).where(
+            GatewayChannel.gateway_id == row.id, GatewayChannel.number == row.channel
+        )
+        live = session.exec(statement).one_or_none()
+        joined = _joined_once(row) if live is None else _joined(row, live)
+        waits = row.token_expires_at is not None and row.token_expires_at > context.clock()
+        return Host(
+            joined=joined,
+            name=live.host if live is not None and joined else None,
+            joined_at=(live.joined_at if live is not None else None) or (row.joined_at if joined else None),
+            token_until=row.token_expires_at if waits else None,
+        )
 
 
 def new_token(context: Context, which: str | int, *, address: str = "", namespace: str = "default") -> Enrollment:
@@ -64,7 +97,11 @@ def restore(context: Context, which: str | int, *, address: str = "", namespace:
 
 def _joined(gateway: Gateway, live: GatewayChannel) -> bool:
     """Whether a host is on the live channel. Hosts that joined under 0.1 have no time there."""
-    return live.joined_at is not None or (gateway.channel == 1 and gateway.joined_at is not None)
+    return live.joined_at is not None or _joined_once(gateway)
+
+
+def _joined_once(gateway: Gateway) -> bool:
+    return gateway.channel == 1 and gateway.joined_at is not None
 
 
 def _from(live: GatewayChannel) -> str:

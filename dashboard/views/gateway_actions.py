@@ -33,6 +33,7 @@ BUTTONS: dict[Act, Button] = {
     "edit": Button("Edit", "edit"),
     "delegate": Button("Delegate", "account_tree", many=True),
     "sync": Button("Sync Modules", "sync", many=True),
+    "restore": Button("Restore", "settings_backup_restore"),
     "delete": Button("Delete", "delete", many=True),
 }
 

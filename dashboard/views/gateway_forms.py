@@ -13,7 +13,7 @@ from dashboard.views import gateway_actions
 from dashboard.views.gateway_actions import Seen, turn
 from model.rules.permissions import Scope
 from model.states import DelegationMode, Privilege
-from operations import gateway_changes, gateway_delegation, gateways, organizations
+from operations import enrollment, gateway_changes, gateway_delegation, gateways, organizations
 from operations.context import Context
 from operations.gateway_changes import LONGEST_COMMENT, LONGEST_NAME, NewGateway
 from operations.organizations import OrganizationRow
@@ -50,21 +50,21 @@ def _add_perform(_: object) -> Secret:
         address=address,
         namespace=namespace,
     )
-    enrollment = gateway_changes.add(session.context(), new)
+    made = gateway_changes.add(session.context(), new)
     connections.ask_anew()
-    return enrolled(f"Gateway {new.name} was added.", enrollment)
+    return enrolled(f"Gateway {new.name} was added.", made)
 
 
-def enrolled(told: str, enrollment: Enrollment) -> Secret:
+def enrolled(told: str, made: Enrollment) -> Secret:
     """The enrollment token, to be shown once, with what to do with it."""
-    return Secret(told, "Enrollment token", enrollment.token, lambda: _what_next(enrollment))
+    return Secret(told, "Enrollment token", made.token, lambda: _what_next(made))
 
 
-def _what_next(enrollment: Enrollment) -> None:
+def _what_next(made: Enrollment) -> None:
     st.download_button(
         "Download the token",
-        enrollment.token + "\n",
-        file_name=f"gateway-{enrollment.gateway_id}.token",
+        made.token + "\n",
+        file_name=f"gateway-{made.gateway_id}.token",
         mime="text/plain",
         icon=":material/download:",
         on_click="ignore",
@@ -76,7 +76,7 @@ def _what_next(enrollment: Enrollment) -> None:
         "certgate gateway run --gateway-home /var/lib/certgate-gateway",
     )
     components.quiet(
-        f"The token can be used once, until {words.when(enrollment.expires_at, components.zone())}. "
+        f"The token can be used once, until {words.when(made.expires_at, components.zone())}. "
         "Its host needs to reach Temporal, and nothing needs to reach it."
     )
 
@@ -118,6 +118,46 @@ def _delegate_perform(seen: Sequence[Seen]) -> str:
     return gateway_actions.each(seen, act, "delegated")
 
 
+# --- a host comes, or comes again -------------------------------------------------------------------------------------
+
+
+def _restore_body(seen: Sequence[Seen]) -> bool:
+    """What a restore does; for a gateway whose host hasn't come yet, a new token."""
+    context = session.context()
+    (one,) = seen
+    with gateway_actions.told_if_gone(one):
+        host = enrollment.host_of(context, one.id)
+    components.strong(f"{one.id} · {one.name}")
+    if not host.joined:
+        components.notice("info", "No host has joined yet: a new enrollment token is all that is needed.")
+        if host.token_until is not None:
+            waits = words.when(host.token_until, components.zone())
+            components.quiet(f"A token is out, good until {waits}; a new one makes it void.")
+        return True
+    components.facts([("Host now", host.name), ("Joined", words.when(host.joined_at, components.zone()))])
+    components.warning(
+        "The host that is this gateway now is shut out at once, also if it comes back later. "
+        "Endpoints, keystores and delegation stay; open requests go on as soon as the new host has joined."
+    )
+    st.caption("Keys that only the old host held are lost with it.")
+    return True
+
+
+def _restore_perform(seen: Sequence[Seen]) -> Secret:
+    context = session.context()
+    (one,) = seen
+    address, namespace = bridge().door.temporal_place()
+    with gateway_actions.told_if_gone(one):
+        if enrollment.host_of(context, one.id).joined:
+            made = enrollment.restore(context, one.id, address=address, namespace=namespace)
+            told = f"Gateway {one.name} was restored: it waits for its new host."
+        else:
+            made = enrollment.new_token(context, one.id, address=address, namespace=namespace)
+            told = f"Gateway {one.name} has a new token; the one before is void."
+    connections.ask_anew()
+    return enrolled(told, made)
+
+
 # --- the fields of both -----------------------------------------------------------------------------------------------
 
 
@@ -154,6 +194,14 @@ DIALOGS: dict[str, Dialog] = {
     "gateway-add": Dialog("Add orchestration gateway", "Add", _add_body, _add_perform, "add", "medium"),
     "gateway-delegate": Dialog(
         "Delegate orchestration gateway", "Delegate", _delegate_body, _delegate_perform, "account_tree", "medium"
+    ),
+    "gateway-restore": Dialog(
+        "Restore orchestration gateway",
+        "Make a token",
+        _restore_body,
+        _restore_perform,
+        "settings_backup_restore",
+        "medium",
     ),
     "gateway-delete": Dialog(
         "Delete orchestration gateway", "Delete", gateway_actions.delete_body, gateway_actions.delete_perform, "delete"

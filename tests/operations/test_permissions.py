@@ -246,6 +246,7 @@ TABLE: dict[str, Row] = {
         lambda c, r: gateway_changes.delete(c, "alpha", force=True), OK, OK, REFUSED, REFUSED, HIDDEN
     ),
     "downloads.of_gateway": Row(lambda c, r: downloads.of_gateway(c, "alpha", downloads.Kind.SYSTEMD), stranger=HIDDEN),
+    "enrollment.host_of": Row(lambda c, r: enrollment.host_of(c, "alpha").joined, True, True, True, True, HIDDEN),
     "enrollment.new_token": Row(lambda c, r: enrollment.new_token(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "enrollment.restore": Row(lambda c, r: enrollment.restore(c, "alpha"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "enrollment.restore a general one": Row(
