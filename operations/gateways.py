@@ -124,7 +124,7 @@ def groups(context: Context, by: By, wanted: Filter = ALL, statuses: Statuses | 
         counted = {str(name): int(count) for name, count in session.execute(statement).all()}
     if by == "status":
         found = [Group(str(state), counted[state]) for state in ConnectionStatus if state in counted]
-        return found + [Group(None, counted[UNKNOWN])] * (UNKNOWN in counted)
+        return found + ([Group(None, counted[UNKNOWN])] if UNKNOWN in counted else [])
     return [Group(name, counted[name]) for name in sorted(counted, key=lambda name: (not name, name))]
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import actions, components, connections, dialogs, guard, places, session, words
 from dashboard.components import zone
-from dashboard.views import gateway_actions, gateway_forms
+from dashboard.views import endpoints, gateway_actions, gateway_downloads, gateway_forms
 from dashboard.views.gateway_actions import Seen
 from model.errors import CertgateError, Conflict, NotFound
 from operations import gateway_changes, gateways
@@ -52,7 +52,11 @@ def show() -> None:
         label_visibility="collapsed",
     )  # fmt: skip
     with guard.guarded():
-        if part == _PARTS[0]:
+        if part == _PARTS[1]:
+            endpoints.show_for_gateway(context, row.id)
+        elif part == _PARTS[2]:
+            gateway_downloads.show(context, row, "restore" in allowed)
+        else:
             _properties(row, "edit" in allowed)
     dialogs.show(gateway_forms.DIALOGS)
 
@@ -65,13 +69,7 @@ def _head(row: GatewayRow, allowed: frozenset[str]) -> None:
         with st.container(horizontal=True, width="content", gap="small"):
             for act, button in gateway_actions.BUTTONS.items():
                 if act != "edit" and act in allowed:
-                    st.button(
-                        button.words,
-                        icon=f":material/{button.icon}:",
-                        key=f"gateway-{act}",
-                        on_click=gateway_actions.ask,
-                        args=(act, [row]),
-                    )
+                    gateway_actions.offer(act, button, [row])
 
 
 # --- properties -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ BUTTONS: dict[Act, Button] = {
     "delegate": Button("Delegate", "account_tree", many=True),
     "sync": Button("Sync Modules", "sync", many=True),
     "restore": Button("Restore", "settings_backup_restore"),
+    "keystores": Button("Keystores", "key"),
     "delete": Button("Delete", "delete", many=True),
 }
 
@@ -76,7 +77,7 @@ def selection(context: Context, rows: Sequence[GatewayRow]) -> None:
         with st.container(horizontal=True, width="content", gap="small"):
             for act, button in BUTTONS.items():
                 if (button.many or len(rows) == 1) and all(act in allowed.get(row.id, ()) for row in rows):
-                    _offer(act, button, rows)
+                    offer(act, button, rows)
 
 
 def described(row: GatewayRow, moment: datetime) -> str:
@@ -100,7 +101,8 @@ def served(row: GatewayRow) -> str:
     return ", ".join(row.organizations)
 
 
-def _offer(act: Act, button: Button, rows: Sequence[GatewayRow]) -> None:
+def offer(act: Act, button: Button, rows: Sequence[GatewayRow]) -> None:
+    """A button for an act on these gateways."""
     icon, key = f":material/{button.icon}:", f"gateway-{act}"
     if act == "edit":
         if st.button(button.words, icon=icon, key=key):

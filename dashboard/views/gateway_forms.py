@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import components, connections, dialogs, session, tree, words
 from dashboard.bridge import bridge
 from dashboard.dialogs import Dialog, Secret
-from dashboard.views import gateway_actions
+from dashboard.views import gateway_actions, keystores
 from dashboard.views.gateway_actions import Seen, turn
 from model.rules.permissions import Scope
 from model.states import DelegationMode, Privilege
@@ -158,6 +158,21 @@ def _restore_perform(seen: Sequence[Seen]) -> Secret:
     return enrolled(told, made)
 
 
+# --- what stands in a dialog without being confirmed there ------------------------------------------------------------
+
+
+def _keystores_body(seen: Sequence[Seen]) -> bool:
+    (one,) = seen
+    with gateway_actions.told_if_gone(one):
+        components.strong(f"{one.id} · {one.name}")
+        keystores.show_for_gateway(session.context(), one.id)
+    return False
+
+
+def _nothing(_: object) -> str:
+    return ""
+
+
 # --- the fields of both -----------------------------------------------------------------------------------------------
 
 
@@ -203,6 +218,7 @@ DIALOGS: dict[str, Dialog] = {
         "settings_backup_restore",
         "medium",
     ),
+    "gateway-keystores": Dialog("Keystores", "", _keystores_body, _nothing, width="large"),
     "gateway-delete": Dialog(
         "Delete orchestration gateway", "Delete", gateway_actions.delete_body, gateway_actions.delete_perform, "delete"
     ),

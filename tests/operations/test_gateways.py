@@ -125,3 +125,47 @@ def test_edit_changes_what_is_given(records: Records) -> None:
     assert (row.name, row.comments, row.active) == ("BETA", "x", False)
     with pytest.raises(Conflict):
         gateway_changes.edit(context, "beta", new_name="Alpha")
+
+
+def test_whoever_is_late_is_told_and_changes_nothing(records: Records) -> None:
+    first, second = records.acting("mrao"), records.acting("rao")
+    seen = gateways.show(second, "alpha").revision
+    gateway_changes.edit(first, "alpha", comments="from the first", seen_revision=seen)
+    with pytest.raises(Conflict, match=r"mrao said: Gateway alpha was edited: comments 'from the first'") as told:
+        gateway_changes.edit(second, "alpha", new_name="Omega", seen_revision=seen)
+    assert "nothing of yours was saved" in told.value.message
+    gateway_delegation.delegate(first, "alpha", organizations=["Alpha", "Beta"])
+    # Of whom it serves now the second may not hear, so that he isn't told the words.
+    with pytest.raises(Conflict, match=r"mrao changed whom it serves") as told:
+        gateway_delegation.delegate(second, "alpha", departments=["Alpha/Web"], seen_revision=seen)
+    assert "Beta" not in told.value.message
+    row = gateways.show(first, "alpha")
+    assert (row.name, row.organizations, row.revision) == ("alpha", ["Alpha", "Beta"], seen + 2)
+    gateway_delegation.delegate(second, "alpha", departments=["Alpha/Web"], seen_revision=row.revision)
+    # What changes nothing is nobody's news.
+    assert gateway_delegation.delegate(second, "alpha", departments=["Alpha/Web"]).revision == row.revision + 1
+
+
+def test_a_renamed_gateway_is_not_deleted_by_its_old_name(records: Records) -> None:
+    context = records.acting("mrao")
+    gateway_changes.edit(context, "beta", new_name="Gamma")
+    with pytest.raises(Conflict, match="Gateway beta is called Gamma now"):
+        gateway_changes.delete(context, gateways.find(context, "gamma"), seen_name="beta")
+
+
+def test_comments_are_text_of_several_lines_and_no_controls(records: Records) -> None:
+    context = records.acting("mrao")
+    assert gateway_changes.edit(context, "beta", comments=" one\r\ntwo 👩‍🔧 \n").comments == "one\ntwo 👩‍🔧"
+    for bad in ("\x00", "\x1b[31m", "a\tb", "a\u202eb", "a\u2028b", "\ud800"):
+        with pytest.raises(InvalidInput, match="no control characters, such as U"):
+            gateway_changes.edit(context, "beta", comments=bad)
+
+
+def test_who_may_not_delete_hears_of_others_nothing(records: Records) -> None:
+    """The general gateway's requests may be anybody's."""
+    with records.database.write() as session:
+        session.get_one(CertificateRequest, 1).gateway_id = 1
+    assert gateway_changes.hanging(records.acting("mrao"), "general").open_requests == 1
+    assert gateway_changes.hanging(records.acting("drao"), "general").open_requests == 1
+    assert gateway_changes.hanging(records.acting("stranger"), "general").open_requests == 0
+    assert gateways.show(records.acting("stranger"), "general").open_requests == 0
