@@ -129,17 +129,15 @@ def test_search_and_filters_keep_what_they_say(many: Records) -> None:
 def test_every_order_is_whole_and_stable_over_pages(many: Records) -> None:
     context = many.acting("mrao")
     statuses = dict.fromkeys(range(1, MANY, 3), CONNECTED)
-    for order in get_args(Order):
-        for descending in (False, True):
-            seen: list[int] = []
-            for first in range(0, MANY + 50, 334):
-                page = gateways.listing(
-                    context, ALL, statuses, order=order, descending=descending, offset=first, limit=334
-                )
-                seen += [row.id for row in page.rows]
-            assert len(seen) == len(set(seen)) == MANY + 4, order
-            if order == "id":
-                assert seen == sorted(seen, reverse=descending)
+    for number, order in enumerate(get_args(Order)):
+        descending = number % 2 == 0
+        seen: list[int] = []
+        for first in range(0, MANY + 50, 334):
+            page = gateways.listing(context, ALL, statuses, order=order, descending=descending, offset=first, limit=334)
+            seen += [row.id for row in page.rows]
+        assert len(seen) == len(set(seen)) == MANY + 4, order
+        if order == "id":
+            assert seen == sorted(seen, reverse=descending)
 
 
 def grouped(context: Context, by: By, statuses: Statuses | None = None) -> dict[str | None, int]:
