@@ -129,7 +129,7 @@ def test_quick_search_status_sort_groups_and_columns(enter: Enter) -> None:
     visitor.page.get_by_text("Descending").click()
     expect(cell(visitor, "hostile")).to_have_count(1)
     visitor.press("gateways-columns")
-    page.get_by_text("Organizations", exact=True).click()
+    page.get_by_test_id("stPopoverBody").get_by_text("Organizations", exact=True).click()
     expect(page.get_by_role("checkbox", name="Organizations")).to_be_checked()
     visitor.shot("gateways-columns")
     page.get_by_role("button", name="Usual columns").click()
