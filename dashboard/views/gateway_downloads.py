@@ -10,8 +10,8 @@ from dashboard.components import zone
 from dashboard.views import gateway_actions
 from operations import downloads, enrollment
 from operations.context import Context
-from operations.gateways import GatewayRow
 from operations.downloads import Download, Kind
+from operations.gateways import GatewayRow
 
 _FILES: dict[Kind, tuple[str, str]] = {
     Kind.SYSTEMD: ("systemd service", "ini"),
