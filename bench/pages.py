@@ -38,7 +38,8 @@ from worker.embedded import EmbeddedTemporal
 FEW, MANY = (10, 100), (1_000, 100_000)
 MOST_RATIO = 3.0
 SCRIPT = Path(__file__).parent.parent / "dashboard" / "app.py"
-_TOKEN = "bench-token"  # noqa: S105  (where the driver keeps what a cookie would hold)
+# Where the driver keeps what a cookie would hold.
+_TOKEN = "bench-token"
 _HEARTBEATS_AT_ONCE = 500
 
 # What is opened, in the words of the address.

@@ -124,6 +124,16 @@ def contains(database: Database, column: Any, sought: str) -> ColumnElement[bool
     return col(column).icontains(sought, autoescape=True)
 
 
+def of_gateway(column: Any, name: str) -> ColumnElement[bool]:
+    """A condition that keeps the rows of the gateway of that name, in any case."""
+    return col(column).in_(select(Gateway.id).where(Gateway.name_key == name.casefold()))
+
+
+def of_organization(column: Any, name: str) -> ColumnElement[bool]:
+    """A condition that keeps the rows of the organization of that name."""
+    return col(column).in_(select(Organization.id).where(Organization.name == name))
+
+
 def seen_by(actor: Actor, organization_column: Any, department_column: Any) -> ColumnElement[bool]:
     """A condition that keeps the rows of organizations and departments that the actor may see."""
     return _within(actor.grants, organization_column, department_column)

@@ -56,7 +56,7 @@ async def test_no_answer_tells_of_another_organization(
 async def test_the_search_finds_what_is_there(records: Records, answers: list[Any]) -> None:
     """The same search over what an administrator of everything is answered: a trace would be seen."""
     TABLE["requests.listing"].call(records.acting("mrao"), records)
-    TABLE["audit_trail.export"].call(records.acting("mrao"), records)
+    TABLE["audit_trail.listing"].call(records.acting("mrao"), records)
     told = repr(answers)
     assert re.search(OF_ALPHA, told)
     TABLE["organizations.listing"].call(records.acting("mrao"), records)
