@@ -294,6 +294,7 @@ def _row(gateway: Gateway, endpoints: int, requests: int, served: list[str], sta
     number = identity(gateway)
     status = None if statuses is None else statuses.get(number, ConnectionStatus.PENDING)
     since = {
+        ConnectionStatus.CONNECTED: gateway.status_since if gateway.told_status == status else None,
         ConnectionStatus.PENDING: gateway.created_at,
         ConnectionStatus.DISCONNECTED: gateway.last_activity or gateway.joined_at,
     }

@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import text
-from sqlmodel import Session, col, select
+import sqlalchemy
+from sqlalchemy import or_, text
+from sqlmodel import Session, col
 from temporalio.api.enums.v1 import WorkerStatus
 from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import ListWorkersRequest, RecordWorkerHeartbeatRequest
@@ -72,13 +73,13 @@ def alive(beat: Beat, offset: float | None, now: datetime) -> bool:
 
 
 def connection_status(
-    beats: Iterable[Beat], joined_at: datetime | None, offset: float | None, now: datetime
+    beats: Iterable[Beat], known_before: bool, offset: float | None, now: datetime
 ) -> ConnectionStatus:
-    """What the heartbeats on a gateway's queue mean."""
-    known = list(beats)
-    if any(alive(beat, offset, now) for beat in known):
+    """What the heartbeats on a gateway's queue mean. `known_before`: it has joined, or was seen at any time."""
+    heard = list(beats)
+    if any(alive(beat, offset, now) for beat in heard):
         return ConnectionStatus.CONNECTED
-    return ConnectionStatus.PENDING if joined_at is None and not known else ConnectionStatus.DISCONNECTED
+    return ConnectionStatus.DISCONNECTED if known_before or heard else ConnectionStatus.PENDING
 
 
 async def statuses(context: Context) -> dict[int, ConnectionStatus]:
@@ -90,15 +91,17 @@ async def statuses(context: Context) -> dict[int, ConnectionStatus]:
 def statuses_of(context: Context, heard: Beats) -> dict[int, ConnectionStatus]:
     """What heartbeats say of the gateways that the actor may see."""
     with context.database.read() as session:
-        statement = select(Gateway.id, Gateway.channel, Gateway.joined_at, Gateway.clock_offset).where(
-            lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE)
-        )
-        rows = session.exec(statement).all()
+        statement = sqlalchemy.select(
+            col(Gateway.id),
+            col(Gateway.channel),
+            or_(col(Gateway.joined_at).is_not(None), col(Gateway.told_status).is_not(None)),
+            col(Gateway.clock_offset),
+        ).where(lookup.gateways_seen_by(context.actor), ~col(Gateway.name_key).startswith(lookup.GONE))
+        rows = session.execute(statement).all()
         now = reference_time(session, context.clock)
     return {
-        number: connection_status(heard.get(gateway_queue(number, channel), ()), joined_at, offset, now)
-        for number, channel, joined_at, offset in rows
-        if number is not None
+        number: connection_status(heard.get(gateway_queue(number, channel), ()), known, offset, now)
+        for number, channel, known, offset in rows
     }
 
 

@@ -57,6 +57,11 @@ class Known:
     offset: float | None
     last_activity: datetime | None
 
+    @property
+    def known_before(self) -> bool:
+        """It has joined, or was seen at any time."""
+        return self.joined_at is not None or self.told is not None
+
 
 @dataclass(frozen=True)
 class Change:
@@ -123,7 +128,7 @@ class Watch:
             offset = self._offset(gateway, heard, now, since_last)
             if offset != gateway.offset and offset is not None:
                 offsets[gateway.id] = offset
-            status = presence.connection_status(heard, gateway.joined_at, offset, now)
+            status = presence.connection_status(heard, gateway.known_before, offset, now)
             if status == ConnectionStatus.CONNECTED:
                 active.append(gateway)
             if status == gateway.told or (status == ConnectionStatus.PENDING and gateway.told is None):

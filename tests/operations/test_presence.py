@@ -114,7 +114,7 @@ def stage(records: Records, shared_world: World) -> Stage:
 def test_what_a_heartbeat_means() -> None:
     def status(age: float | None, joined: bool, offset: float | None = None) -> ConnectionStatus:
         beats = [] if age is None else [Beat("w", NOW - age * SECOND)]
-        return connection_status(beats, NOW if joined else None, offset, NOW)
+        return connection_status(beats, joined, offset, NOW)
 
     assert status(14.9, True) == CONNECTED
     assert status(15, True) == DISCONNECTED
@@ -127,7 +127,7 @@ def test_what_a_heartbeat_means() -> None:
     assert status(-580, True, 600) == DISCONNECTED
     # One whose clock was put right: the worker before had the wrong one, and died.
     both = [Beat("before", NOW + 600 * SECOND), Beat("now", NOW)]
-    assert connection_status(both, NOW, 0.5, NOW) == CONNECTED
+    assert connection_status(both, True, 0.5, NOW) == CONNECTED
 
 
 async def test_coming_and_going_is_told_once_and_by_one_manager(stage: Stage) -> None:
@@ -259,6 +259,14 @@ async def test_nobody_is_told_to_be_away_who_never_came(stage: Stage) -> None:
     }
     assert stage.gateway("beta").told_status is None
     assert await stage.seen("stranger") == {"general": DISCONNECTED, "beta": PENDING}
+    # One that came without having joined is not forgotten when the engine forgets it.
+    await stage.beat("beta")
+    await watch.look(stage.client)
+    with stage.records.database.write() as session:
+        session.get_one(Gateway, 4).channel += 10_000
+    assert (await stage.seen())["beta"] == DISCONNECTED
+    await stage.pass_(20, watch)
+    assert stage.told() == [("connected", "beta"), ("disconnected", "beta")]
 
 
 async def test_the_last_activity_is_written_once_a_minute(stage: Stage) -> None:
