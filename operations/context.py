@@ -10,11 +10,16 @@ from datetime import UTC, datetime
 from sqlmodel import Session
 from temporalio.client import Client
 
-from model import audit
+from model import access, audit
 from model.database import Database
 from model.errors import NotPermitted
 from model.rules import permissions
 from model.states import AccessMethod, Outcome, Privilege
+from model.tables import Gateway
+
+# In a session's own notes: the id of the gateway that the act is about.
+ABOUT = "gateway"
+_OF_GATEWAYS = ("gateway", "endpoint", "keystore")
 
 
 def now() -> datetime:
@@ -60,19 +65,26 @@ class Context:
     def acting(
         self, action: str, object_type: str, object_id: int | None = None, scope: permissions.Scope | None = None
     ) -> Iterator[Session]:
-        """A write transaction for an act. A `NotPermitted` that leaves it is audited, in a transaction of its own."""
+        """A write transaction for an act. A `NotPermitted` that leaves it is audited, in a transaction of its own, about the
+        gateway that was looked up (`lookup.gateway`) and, unless told otherwise, where that one is."""
         try:
             with self.database.write() as session:
                 yield session
         except NotPermitted as refusal:
-            where = scope or permissions.Scope()
+            about = session.info.get(ABOUT)
             with self.database.write() as session:
+                where = scope or permissions.Scope()
+                gateway = session.get(Gateway, about) if about is not None else None
+                if gateway is not None and object_type in _OF_GATEWAYS:
+                    where = scope or access.scope_of_gateway(session, gateway)
+                    object_id = object_id or (gateway.id if object_type == "gateway" else None)
                 act = audit.Act(
                     actor=self.actor.described,
                     access_method=self.access_method,
                     action=action,
                     object_type=object_type,
                     object_id=object_id,
+                    gateway_id=gateway.id if gateway is not None else None,
                     organization_id=where.organization_id,
                     department_id=where.department_id,
                     description=refusal.message,

@@ -24,7 +24,7 @@ from model.tables import (
     Keystore,
     Organization,
 )
-from operations.context import Actor
+from operations.context import ABOUT, Actor
 
 GONE = access.GONE
 
@@ -61,6 +61,8 @@ def gateway(session: Session, actor: Actor, which: str | int) -> Gateway:
     row = session.exec(select(Gateway).where(known, living, gateways_seen_by(actor))).one_or_none()
     if row is None:
         raise NotFound(f"There is no gateway {which!r}: `certgate gateway list` shows what there is.")
+    # A refusal is told about it.
+    session.info[ABOUT] = row.id
     return row
 
 

@@ -21,10 +21,10 @@ from sqlalchemy import event
 from bench import trail
 from model import audit
 from model.database import Database
-from model.errors import InvalidInput, NotFound, Unavailable
+from model.errors import InvalidInput, NotFound, NotPermitted, Unavailable
 from model.rules.permissions import Grant
 from model.states import AccessMethod, Outcome, Privilege, Role
-from operations import administrators, audit_export, audit_trail
+from operations import administrators, audit_export, audit_trail, gateway_changes
 from operations.audit_trail import AuditRow, Filter
 from operations.context import Actor, Context
 from tests.operations.conftest import NOW, Records
@@ -303,6 +303,16 @@ def test_the_audit_of_a_gateway(records: Records) -> None:
                          ("mrao", 98), ("mrao", 0), ("mrao", -1), ("mrao", 10**30), ("mrao", "nowhere")):  # fmt: skip
         with pytest.raises(NotFound):
             audit_trail.listing(records.acting(login), Filter(gateway=which))
+
+
+def test_what_was_refused_at_a_gateway_stands_in_its_audit(records: Records) -> None:
+    for which, reader, others in (("web", "drao", "stranger"), ("alpha", "rao", "drao"), ("general", "mrao", "rao")):
+        with pytest.raises(NotPermitted):
+            gateway_changes.delete(records.acting("bare"), which)
+        (row,) = audit_trail.listing(records.acting(reader), Filter(gateway=which, outcome=Outcome.REFUSED)).rows
+        assert (row.action, row.actor, row.object_id, row.gateway) == ("gateway.deleted", "bare", row.gateway_id, which)
+        refused = audit_trail.listing(records.acting(others), Filter(outcome=Outcome.REFUSED)).rows
+        assert row.sequence not in numbers(refused)
 
 
 @pytest.mark.parametrize(
