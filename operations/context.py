@@ -65,8 +65,8 @@ class Context:
     def acting(
         self, action: str, object_type: str, object_id: int | None = None, scope: permissions.Scope | None = None
     ) -> Iterator[Session]:
-        """A write transaction for an act. A `NotPermitted` that leaves it is audited, in a transaction of its own, about the
-        gateway that was looked up (`lookup.gateway`) and, unless told otherwise, where that one is."""
+        """A write transaction for an act. A `NotPermitted` that leaves it is audited, in its own transaction, about
+        the gateway that was looked up (`lookup.gateway`) and, unless told otherwise, where that one is."""
         try:
             with self.database.write() as session:
                 yield session
