@@ -1,5 +1,6 @@
 """`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape; and
-the audit trail with a million entries, against one with a thousand.
+the audit trail with a million entries, against one with a thousand; and the server's time for a page of the dashboard with
+1,000 gateways and 100,000 requests, against 10 and 100.
 
 What is measured and how to read it: docs/performance.md.
 """
@@ -12,11 +13,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from rich.console import Console
 from temporalio.client import WorkflowHandle
 
-from bench import audit, bare, nginx_alone
+from bench import audit, bare, nginx_alone, pages
 from bench.driving import BareWorkflows, Requests, Subject, Times, drive
 from bench.figures import Report, Rounds, Size
 from bench.stage import Stage, stage
@@ -24,7 +26,13 @@ from model import naming
 from model.errors import CertgateError
 
 _AT_A_TIME = (1, 20)
+_PARTS = ("requests", "audit", "pages")
 _RELOADS_A_ROUND = 5
+
+
+class _Measured(Protocol):
+    def as_json(self) -> dict[str, Any]: ...
+    def print(self, console: Console) -> None: ...
 
 
 async def measure(rounds: int, requests: int, console: Console) -> Report:
@@ -100,21 +108,33 @@ def main() -> None:
         default=audit.MANY,
         help="entries of the audit trail, more than 1000 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--runs", type=_positive, default=15, help="runs of each page of the dashboard (default: %(default)s)"
+    )
+    parser.add_argument("--only", choices=_PARTS, action="append", help="only this part; may be given again")
     wanted = parser.parse_args()
     progress = Console(stderr=True, soft_wrap=True)
+
+    def say(words: str) -> None:
+        progress.print(words, style="dim", highlight=False)
+
+    parts = wanted.only or _PARTS
+    found: list[_Measured] = []
     try:
-        report = asyncio.run(measure(wanted.rounds, wanted.requests, progress))
-        trail = audit.measure(
-            max(wanted.audit_entries, audit.FEW + 1), lambda words: progress.print(words, style="dim", highlight=False)
-        )
+        if "requests" in parts:
+            found.append(asyncio.run(measure(wanted.rounds, wanted.requests, progress)))
+        if "audit" in parts:
+            found.append(audit.measure(max(wanted.audit_entries, audit.FEW + 1), say))
+        if "pages" in parts:
+            found.append(asyncio.run(pages.measure(wanted.runs, say)))
     except CertgateError as error:
         sys.exit(error.message)
     if wanted.json:
-        print(json.dumps({**report.as_json(), **trail.as_json()}, indent=2))
+        print(json.dumps({key: value for part in found for key, value in part.as_json().items()}, indent=2))
     else:
         console = Console(width=max(150, Console().width), soft_wrap=True)
-        report.print(console)
-        trail.print(console)
+        for part in found:
+            part.print(console)
 
 
 def _positive(text: str) -> int:

@@ -7,6 +7,7 @@ of a page is not counted: it opens the database and connects.
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import tempfile
@@ -74,6 +75,39 @@ class Timed:
 
 
 @dataclass(frozen=True)
+class Report:
+    """All pages."""
+
+    pages: Sequence[Timed]
+
+    def as_json(self) -> dict[str, Any]:
+        """Milliseconds (medians) and ratios, a key a page."""
+        return {
+            "pages": {
+                one.title: {
+                    "few_ms": 1000 * statistics.median(one.few),
+                    "many_ms": 1000 * statistics.median(one.many),
+                    "ratio": one.ratio,
+                }
+                for one in self.pages
+            }
+        }
+
+    def print(self, console: Console) -> None:
+        """The table."""
+        drawn = Table(title="The server's time for a page, median", title_justify="left")
+        drawn.add_column("page")
+        for gateways, requests in (FEW, MANY):
+            drawn.add_column(f"{gateways:,} gateways, {requests:,} requests", justify="right")
+        drawn.add_column("ratio", justify="right")
+        drawn.add_column("target", justify="right")
+        for one in self.pages:
+            few, many = (1000 * statistics.median(times) for times in (one.few, one.many))
+            drawn.add_row(one.title, f"{few:.0f} ms", f"{many:.0f} ms", f"{one.ratio:.2f}", f"≤ {MOST_RATIO:.0f}")
+        console.print(drawn)
+
+
+@dataclass(frozen=True)
 class _Place:
     home: Path
     client: Client
@@ -103,8 +137,10 @@ class _Place:
             await self.client.workflow_service.record_worker_heartbeat(request)
 
 
-async def measure(runs: int, say: Callable[[str], None]) -> list[Timed]:
+async def measure(runs: int, say: Callable[[str], None]) -> Report:
     """Each page `runs` times in each home, in turns."""
+    # Run by the test driver, there is no browser's context; Streamlit warns of that each time.
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
     presented = session.presented
     session.presented = lambda: st.session_state.get(_TOKEN)
     environment = os.environ.get("CERTGATE_HOME")
@@ -125,7 +161,7 @@ async def measure(runs: int, say: Callable[[str], None]) -> list[Timed]:
                         kept.append(_run(place, app))
                 found.append(timed)
                 say(f"{title}: {_shown(timed)}")
-            return found
+            return Report(found)
     finally:
         session.presented = presented
         st.cache_resource.clear()
@@ -133,36 +169,6 @@ async def measure(runs: int, say: Callable[[str], None]) -> list[Timed]:
             os.environ.pop("CERTGATE_HOME", None)
         else:
             os.environ["CERTGATE_HOME"] = environment
-
-
-def table(found: Sequence[Timed]) -> Table:
-    """For people."""
-    drawn = Table(title="Server time of a page's run, median", title_justify="left")
-    drawn.add_column("page")
-    for few_or_many in (FEW, MANY):
-        drawn.add_column(f"{few_or_many[0]:,} gateways, {few_or_many[1]:,} requests", justify="right")
-    drawn.add_column(f"ratio (target ≤ {MOST_RATIO:.0f})", justify="right")
-    for one in found:
-        few, many = (1000 * statistics.median(times) for times in (one.few, one.many))
-        drawn.add_row(one.title, f"{few:.0f} ms", f"{many:.0f} ms", f"{one.ratio:.2f}")
-    return drawn
-
-
-def as_json(found: Sequence[Timed]) -> dict[str, Any]:
-    """Milliseconds and ratios, a key a page."""
-    return {
-        one.title: {
-            "few_ms": 1000 * statistics.median(one.few),
-            "many_ms": 1000 * statistics.median(one.many),
-            "ratio": one.ratio,
-        }
-        for one in found
-    }
-
-
-def print_table(found: Sequence[Timed], console: Console) -> None:
-    """The table."""
-    console.print(table(found))
 
 
 @asynccontextmanager
