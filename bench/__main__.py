@@ -1,5 +1,5 @@
-"""`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape; and
-the audit trail with a million entries, against one with a thousand; and the server's time for a page of the dashboard with
+"""`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape; the
+audit trail with a million entries, against one with a thousand; the server's time for a page of the dashboard with
 1,000 gateways and 100,000 requests, against 10 and 100.
 
 What is measured and how to read it: docs/performance.md.
@@ -12,7 +12,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -31,7 +31,7 @@ _RELOADS_A_ROUND = 5
 
 
 class _Measured(Protocol):
-    def as_json(self) -> dict[str, Any]: ...
+    def as_json(self) -> Mapping[str, Any]: ...
     def print(self, console: Console) -> None: ...
 
 

@@ -446,10 +446,13 @@ class Certificate(SQLModel, table=True):
     __table_args__ = (
         # Covers the counts of the overview: nothing is read of the rows themselves.
         Index("ix_certificate_counts", "status", "not_after", "organization_id", "department_id"),
+        # So do these for the lists of organizations and departments.
+        Index("ix_certificate_organizations", "organization_id", "department_id", "status"),
+        Index("ix_certificate_departments", "department_id", "status"),
     )
     id: int | None = Field(default=None, primary_key=True)
     request_id: int = Field(foreign_key="certificate_request.id", unique=True)
-    organization_id: int = Field(foreign_key="organization.id", index=True)
+    organization_id: int = Field(foreign_key="organization.id")
     department_id: int | None = Field(default=None, foreign_key="department.id")
     common_name: str = Field(max_length=253, index=True)
     pem: str = _text(null=False)
