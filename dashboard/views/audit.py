@@ -88,9 +88,12 @@ def show_for_gateway(context: Context, gateway_id: int) -> None:
             height="auto",
             alt="The newest audit entries of this gateway",
         )
-        if places.known(places.AUDIT):
-            more = f"All {page.total:,} entries" if page.counted else f"All entries, more than {page.total:,}"
-            places.link(places.AUDIT, f"{more} of this gateway", "history", {_GATEWAY: str(gateway_id)})
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            if places.known(places.AUDIT):
+                more = f"All {page.total:,} entries" if page.counted else f"All entries, more than {page.total:,}"
+                places.link(places.AUDIT, f"{more} of this gateway", "history", {_GATEWAY: str(gateway_id)})
+            with st.container(horizontal=True, width="content", gap="small"):
+                _downloads(Filter(gateway=gateway_id), f"of-{gateway_id}-")
 
 
 # --- above the list ---------------------------------------------------------------------------------------------------
@@ -102,16 +105,21 @@ def _head(context: Context, place: st.delta_generator.DeltaGenerator, wanted: Fi
         with st.container(horizontal=True, width="content", gap="small"):
             st.button("Refresh", icon=":material/refresh:", key="refresh")
             if wanted is not None:
-                for form, label in (("csv", "CSV"), ("jsonl", "JSON Lines")):
-                    st.link_button(
-                        label,
-                        audit_filters.address(wanted, "jsonl" if form == "jsonl" else "csv"),
-                        icon=":material/download:",
-                        key=f"download-{form}",
-                        help="Download all entries that these filters keep, the oldest first. The download is audited.",
-                    )
+                _downloads(wanted)
             if context.actor.owns_everything:
                 st.button("Verify", icon=":material/verified_user:", key="verify", on_click=audit_proof.ask)
+
+
+def _downloads(wanted: Filter, which: str = "") -> None:
+    forms: tuple[tuple[audit_filters.Form, str], ...] = (("csv", "CSV"), ("jsonl", "JSON Lines"))
+    for form, label in forms:
+        st.link_button(
+            label,
+            audit_filters.address(wanted, form),
+            icon=":material/download:",
+            key=f"download-{which}{form}",
+            help="Download all entries that these filters keep, the oldest first. The download is audited.",
+        )
 
 
 def _filters(context: Context) -> Filter | None:
