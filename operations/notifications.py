@@ -68,9 +68,11 @@ class NotificationRow:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which notifications; empty fields keep all. `search` looks into subject and text, in any case."""
+    """Which notifications; empty fields keep all. `search` looks into subject and text, in any case. `reading` is one
+    that stays among the unseen although it was seen just now."""
 
     unseen: bool = False
+    reading: int | None = None
     search: str = ""
 
 
@@ -96,7 +98,7 @@ def listing(context: Context, wanted: Filter = Filter(), offset: int = 0, limit:
     """What concerns the organizations and departments that the actor may see, the newest first; an MRAO sees all."""
     conditions = [_visible(context)]
     if wanted.unseen:
-        conditions.append(~_seen(context))
+        conditions.append(or_(~_seen(context), col(Notification.id) == wanted.reading))
     if wanted.search:
         text = func.lower(Notification.subject + "\n" + Notification.text)
         conditions.append(text.contains(wanted.search.lower(), autoescape=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from dashboard import actions, components, filters, guard, places, session, tables, words
@@ -38,7 +40,9 @@ def show() -> None:
     actions.show_told()
     wanted = _filters()
     size, page = filters.PAGE_SIZE, filters.page()
-    found = notifications.listing(context, wanted, (page - 1) * size, size)
+    # What is being read stays where it was until something else is.
+    shown = replace(wanted, reading=tables.chosen(_TABLE))
+    found = notifications.listing(context, shown, (page - 1) * size, size)
     if not found.total:
         _empty(wanted)
         return
@@ -82,9 +86,9 @@ def _table(rows: list[NotificationRow]) -> int | None:
             "No.": st.column_config.NumberColumn(width=60, format="%d"),
             "Time": st.column_config.DatetimeColumn(width=140, format="YYYY-MM-DD HH:mm", timezone=str(zone())),
             "": tables.states("", NEW, 80),
-            "Subject": st.column_config.TextColumn(width=240),
-            "Text": st.column_config.TextColumn(width=420),
-            "Organization": st.column_config.TextColumn(width=150),
+            "Subject": st.column_config.TextColumn(width=200),
+            "Text": st.column_config.TextColumn(width=300),
+            "Organization": st.column_config.TextColumn(width=120),
             "Sent": tables.states("Sent", SENT, 120),
         },
         alt="Notifications",

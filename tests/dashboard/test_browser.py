@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, expect
 
 from model.states import Role
+from model.tables import Notification
 from tests.dashboard import scene as scenes
 from tests.dashboard.browsing import PATIENCE, Visitor, chromium, serving
 from tests.dashboard.scene import HOSTILE, PASSWORD, Scene, administrator
@@ -303,3 +306,39 @@ def test_the_audit_trail_is_read_downloaded_and_verified(enter: Enter, filled: S
     visitor.confirm("Verify now")
     expect(visitor.page.get_by_text("The audit trail is whole")).to_be_visible()
     visitor.shot("audit-verify")
+
+
+def test_the_bell_leads_to_what_is_new_and_reading_it_makes_it_seen(enter: Enter, filled: Scene) -> None:
+    with filled.database.write() as session:
+        for number in range(3):
+            session.add(
+                Notification(
+                    kind="gateway.away",
+                    once=f"browser/{number}",
+                    gateway_id=1,
+                    subject=f"Gateway {number} is away",
+                    text=f"It has open work. {HOSTILE}",
+                    created_at=datetime.now(UTC),
+                )
+            )
+    visitor = enter()
+    visitor.sign_in("bob")
+    bell = visitor.page.get_by_test_id("stSidebar").get_by_role("link", name="Notifications")
+    expect(bell).to_contain_text("3 new")
+    bell.click()
+    expect(visitor.page.get_by_role("heading", name="Notifications")).to_be_visible()
+    visitor.shot("notifications")
+    visitor.page.get_by_text("Only new").click()
+    expect(visitor.page).to_have_url(re.compile("new=true"))
+    visitor.select_row(0)
+    expect(visitor.page.locator(".st-key-selection").get_by_text(HOSTILE)).to_be_visible()
+    expect(bell).to_contain_text("2 new")
+    visitor.shot("notifications-selected")
+    visitor.press("all-seen")
+    expect(visitor.page.get_by_text("2 marked as seen.")).to_be_visible()
+    expect(bell).not_to_contain_text("new")
+    visitor.open("/notifications?new=true")
+    expect(visitor.page.get_by_text("You have seen everything.")).to_be_visible()
+    visitor.page.get_by_text("By e-mail").click()
+    expect(visitor.page.get_by_text("Your mailbox is spared.")).to_be_visible()
+    assert visitor.page.evaluate("window.pwned") is None
