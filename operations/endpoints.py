@@ -128,23 +128,33 @@ def add(context: Context, new: NewEndpoint) -> EndpointRow:
     with context.acting("endpoint.added", "endpoint") as session:
         owner = lookup.gateway(session, context.actor, new.gateway)
         require_custody(context, session, owner, f"add endpoints to gateway {owner.name}")
-        name = checked_name(new.name, "An endpoint's name", _LONGEST_NAME)
-        _refuse_twin(session, owner, name)
-        row = Endpoint(
-            gateway_id=identity(owner),
-            name=name,
-            type=new.type,
-            connection=new.connection,
-            settings=checked_settings("endpoints", new.type, new.settings),
-            connection_settings=checked_settings("hosts", new.connection, new.connection_settings),
-            install_mode=new.install,
-        )
-        _set_window(row, new.window_cron, new.window_zone, new.window_minutes)
-        session.add(row)
-        session.flush()
-        told = f"Endpoint {name} ({new.type}) was added to gateway {owner.name}."
-        _tell(context, session, "endpoint.added", owner, row.id, told)
+        row = checked(owner, new)
+        _refuse_twin(session, owner, row.name)
+        put(context, session, owner, row)
         return _row(row, owner.name, 0)
+
+
+def checked(owner: Gateway, new: NewEndpoint) -> Endpoint:
+    """A new endpoint that keeps the rules, not kept yet. Raises `InvalidInput`."""
+    row = Endpoint(
+        gateway_id=identity(owner),
+        name=checked_name(new.name, "An endpoint's name", _LONGEST_NAME),
+        type=new.type,
+        connection=new.connection,
+        settings=checked_settings("endpoints", new.type, new.settings),
+        connection_settings=checked_settings("hosts", new.connection, new.connection_settings),
+        install_mode=new.install,
+    )
+    _set_window(row, new.window_cron, new.window_zone, new.window_minutes)
+    return row
+
+
+def put(context: Context, session: Session, owner: Gateway, row: Endpoint) -> None:
+    """Keep a new endpoint that was checked."""
+    session.add(row)
+    session.flush()
+    told = f"Endpoint {row.name} ({row.type}) was added to gateway {owner.name}."
+    _tell(context, session, "endpoint.added", owner, row.id, told)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from model.errors import Conflict, InvalidInput
 from model.rules import texts
 from model.rules.modules import RUNNING
+from model.rules.permissions import Scope
 from model.states import DelegationMode, Privilege
 from model.tables import (
     Certificate,
@@ -87,28 +88,39 @@ def add(context: Context, new: NewGateway) -> Enrollment:
     with context.acting("gateway.added", "gateway") as session:
         name, comments = checked_name(new.name), checked_comments(new.comments)
         scopes = gateway_delegation.wanted(session, context, new.delegation_mode, new.organizations, new.departments)
-        for scope in scopes:
-            context.require(Privilege.MANAGE_GATEWAYS, scope, f"add the gateway {name}")
-            if new.delegation_mode == DelegationMode.CUSTOMIZED:
-                context.require(Privilege.MANAGE_DELEGATION, scope, f"delegate the gateway {name}")
+        require_adding(context, name, new.delegation_mode, scopes)
         _refuse_twin(session, name)
-        now = context.clock()
         row = Gateway(
             name=name,
             name_key=name.casefold(),
             delegation_mode=new.delegation_mode,
             comments=comments,
-            created_at=now,
+            created_at=context.clock(),
         )
-        session.add(row)
-        _flush(session, name)
-        number = identity(row)
-        session.add(Keystore(gateway_id=number, name="default", type="pem", settings={}))
-        if new.delegation_mode == DelegationMode.CUSTOMIZED:
-            gateway_delegation.put(session, number, scopes)
-        told = f"Gateway {name} was added, {gateway_delegation.described(session, row)}."
-        gateways.tell(context, session, "gateway.added", row, told)
-        return mint(session, row, now, address=new.address, namespace=new.namespace)
+        return put(context, session, row, scopes, address=new.address, namespace=new.namespace)
+
+
+def require_adding(context: Context, name: str, mode: DelegationMode, scopes: Sequence[Scope]) -> None:
+    """Raise `NotPermitted` unless the actor may add such a gateway."""
+    for scope in scopes:
+        context.require(Privilege.MANAGE_GATEWAYS, scope, f"add the gateway {name}")
+        if mode == DelegationMode.CUSTOMIZED:
+            context.require(Privilege.MANAGE_DELEGATION, scope, f"delegate the gateway {name}")
+
+
+def put(
+    context: Context, session: Session, row: Gateway, scopes: Sequence[Scope], *, address: str, namespace: str
+) -> Enrollment:
+    """Keep a new gateway that was checked, with its keystore, delegation and enrollment token."""
+    session.add(row)
+    _flush(session, row.name)
+    number = identity(row)
+    session.add(Keystore(gateway_id=number, name="default", type="pem", settings={}))
+    if row.delegation_mode == DelegationMode.CUSTOMIZED:
+        gateway_delegation.put(session, number, scopes)
+    told = f"Gateway {row.name} was added, {gateway_delegation.described(session, row)}."
+    gateways.tell(context, session, "gateway.added", row, told)
+    return mint(session, row, row.created_at, address=address, namespace=namespace)
 
 
 def edit(

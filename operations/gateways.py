@@ -98,9 +98,9 @@ def listing(
             .limit(limit)
         )
         found = session.execute(statement).all()
-        served = _served(context, session, [identity(gateway) for gateway, _, _ in found])
+        serving = served(context, session, [identity(gateway) for gateway, _, _ in found])
         rows = [
-            _row(gateway, endpoints, requests, served.get(identity(gateway), []), statuses)
+            _row(gateway, endpoints, requests, serving.get(identity(gateway), []), statuses)
             for gateway, endpoints, requests in found
         ]
     return Page(rows, total)
@@ -173,7 +173,7 @@ def seen(context: Context, session: Session, gateway: Gateway, statuses: Statuse
         gateway_queries.endpoints(), gateway_queries.open_requests(context.actor)
     ).select_from(Gateway)
     endpoints, requests = session.execute(statement.where(col(Gateway.id) == number)).one()
-    return _row(gateway, endpoints, requests, _served(context, session, [number]).get(number, []), statuses)
+    return _row(gateway, endpoints, requests, served(context, session, [number]).get(number, []), statuses)
 
 
 async def statuses(context: Context) -> dict[int, ConnectionStatus]:
@@ -276,7 +276,8 @@ def _by_organization(context: Context, session: Session, conditions: Sequence[Co
     return ([Group(None, everywhere)] if everywhere else []) + named
 
 
-def _served(context: Context, session: Session, numbers: Sequence[int]) -> dict[int, list[str]]:
+def served(context: Context, session: Session, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """Whom each of these gateways serves by a delegation, as far as the actor may see: ``Alpha``, ``Alpha/Web``."""
     statement = (
         select(Delegation.gateway_id, Organization.name, Department.name)
         .join(Organization, col(Organization.id) == col(Delegation.organization_id))
@@ -284,10 +285,10 @@ def _served(context: Context, session: Session, numbers: Sequence[int]) -> dict[
         .where(gateway_queries.sight(context.actor), gateway_queries.one_of(col(Delegation.gateway_id), numbers))
         .order_by(col(Organization.name), col(Department.name))
     )
-    served: dict[int, list[str]] = {}
+    found: dict[int, list[str]] = {}
     for gateway_id, organization, department in session.exec(statement).all():
-        served.setdefault(gateway_id, []).append(f"{organization}/{department}" if department else organization)
-    return served
+        found.setdefault(gateway_id, []).append(f"{organization}/{department}" if department else organization)
+    return found
 
 
 def _row(gateway: Gateway, endpoints: int, requests: int, served: list[str], statuses: Statuses | None) -> GatewayRow:
