@@ -24,6 +24,7 @@ from cli import (
     certificate,
     endpoint,
     gateway,
+    imports,
     keystore,
     notification,
     organization,
@@ -69,6 +70,7 @@ for nouns in (
     upkeep,
 ):
     nouns.register(app)
+imports.register(gateway.gateways, endpoint.endpoints)
 
 
 @app.callback()

@@ -330,7 +330,9 @@ TABLE: dict[str, Row] = {
         "1 of 1 rows are wrong, so nothing is imported; 0 are new, 0 the same.",
     ),
     "imports.import_gateways dry": Row(
-        lambda c, r: imports.import_gateways(c, b"name,organizations\nnew,Alpha\n", dry_run=True).count("wrong"),
+        lambda c, r: imports.import_gateways(c, b"name,organizations\nnew,Alpha\n", dry_run=True).count(
+            imports.Verdict.WRONG
+        ),
         0,
         0,
         1,
