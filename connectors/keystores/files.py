@@ -286,12 +286,9 @@ def _kind_of(content: bytes) -> str | None:
 
 def as_shown(kind: EntryKind, alias: str, key: object, der: bytes | None, problem: str | None = None) -> Entry:
     """An entry for people, from what a file holds. A certificate that only stands in is none yet."""
-    certificate = None
-    if der is not None:
-        try:
-            certificate = crypto.load_der_x509_certificate(der)
-        except ValueError:
-            problem = problem or "Its certificate is damaged."
+    certificate = keys.certificate_of(der) if der is not None else None
+    if der is not None and certificate is None:
+        problem = problem or "Its certificate is damaged."
     if certificate is not None and stands_in(certificate):
         certificate = None
     return keys.described(kind, alias, key=key, certificate=certificate, problem=problem)

@@ -89,6 +89,17 @@ def certificates_for(
     return [leaf, *chain]
 
 
+def certificate_of(der: bytes) -> crypto.Certificate | None:
+    """A certificate out of somebody's file; None where it is damaged. The library reads subject, issuer and times only
+    when they are asked for, so they are asked for here."""
+    try:
+        certificate = crypto.load_der_x509_certificate(der)
+        _ = certificate.subject, certificate.issuer, certificate.not_valid_after_utc, certificate.serial_number
+    except (ValueError, crypto.InvalidVersion):
+        return None
+    return certificate
+
+
 def pkcs8_pem(key: PrivateKey) -> bytes:
     """The key as unencrypted PKCS#8 PEM (RFC 5958)."""
     return key.private_bytes(

@@ -171,8 +171,7 @@ def _report(report: EndpointReport) -> None:
     for step in report.steps:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(":material/check_circle:" if step.passed else ":material/error:", width="content")
-            components.strong(step.name)
-            st.text(step.told)
+            st.text(f"{step.name}: {step.told}", width="stretch")
     if report.problem is None:
         components.notice("success", "The connection is good.")
 

@@ -26,6 +26,7 @@ from cryptography import x509 as crypto
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from connectors.keystores import keys
 from connectors.keystores.contract import Entry, EntryKind
 from connectors.keystores.files import DAMAGED, OTHER_PASSPHRASE, WRONG, Passphrases, Unreadable, as_shown
 from connectors.keystores.keys import PrivateKey
@@ -102,10 +103,9 @@ class JksArchive:
     def chain(self, alias: str) -> list[crypto.Certificate]:
         """See `Archive.chain`."""
         entry = self._find(alias)
-        try:
-            return [crypto.load_der_x509_certificate(one) for one in entry.certificates] if entry else []
-        except ValueError:
-            raise Unreadable(f"a certificate under {alias} is damaged") from None
+        read = [keys.certificate_of(one) for one in entry.certificates] if entry else []
+        # With one that is damaged the chain is none that could be kept as it is.
+        return [one for one in read if one is not None]
 
     def put(self, alias: str, key: PrivateKey, chain: Sequence[crypto.Certificate], now: int) -> None:
         """See `Archive.put`."""

@@ -21,6 +21,7 @@ from cryptography import x509 as crypto
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from connectors.keystores import keys
 from connectors.keystores.contract import Entry, EntryKind
 from connectors.keystores.files import (
     DAMAGED,
@@ -64,10 +65,7 @@ class _Bag:
                 made.key_id = bytes(values[0])
         if made.kind == "cert_bag" and bag["bag_value"]["cert_id"].native == "x509":
             made.der = bytes(bag["bag_value"]["cert_value"])
-            try:
-                made.certificate = crypto.load_der_x509_certificate(made.der)
-            except ValueError:
-                made.certificate = None
+            made.certificate = keys.certificate_of(made.der)
         return made
 
 
@@ -228,8 +226,8 @@ class Pkcs12Archive:
         return as_shown(EntryKind.KEY_PAIR, alias, key, chain[0].der if chain else None, problem)
 
     def _unlocked(self, bag: _Bag, *, listed: bool = False) -> Any:
-        value = bag.bag["bag_value"]
         try:
+            value = bag.bag["bag_value"]
             if bag.kind == "key_bag":
                 plain = bytes(value.dump())
             else:

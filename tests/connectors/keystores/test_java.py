@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import struct
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,47 @@ def test_rc2_as_its_specification_has_it() -> None:
         ("88bca90e90875a7f0f79c384627bafb2", "0000000000000000", "2269552ab0f85ca6"),
     ):
         assert rc2.decrypt_cbc(bytes.fromhex(key), b"\0" * 8, bytes.fromhex(sealed)).hex() == plain
+
+
+@pytest.mark.parametrize("kind", sorted(STORE))
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+async def test_whatever_is_in_a_file_it_is_read_or_refused_in_a_sentence(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files changed at random places, the same each time, where no check of the whole gets in the way."""
+    monkeypatch.setattr(protection, "ITERATIONS", 10)
+    keystore = opened(kind, tmp_path)
+    root = make_ca("R")
+    for alias in ("one", "two"):
+        await keystore.sign_request(request(alias))
+        leaf = make_leaf(root, await loaded(keystore, alias), NAMES)
+        await keystore.store_certificate(alias, pem(leaf), [pem(root.certificate)])
+    file = file_of(tmp_path, kind)
+    body = file.read_bytes()[:-20] if kind == "jks" else _bare(file.read_bytes())
+    chance = random.Random(20261124)
+    outcomes = set()
+    for _ in range(60):
+        changed = bytearray(body)
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            at = chance.randrange(len(changed))
+            changed[at : at + chance.choice((0, 1, 1, 1, 9))] = chance.randbytes(chance.choice((0, 1, 1, 1, 5)))
+        if kind == "jks":
+            changed += hashlib.sha1(WORD.encode("utf-16-be") + b"Mighty Aphrodite" + changed).digest()
+        for verb in (keystore.entries(), keystore.sign_request(request("new")), keystore.remove("one")):
+            file.write_bytes(changed)
+            try:
+                await verb
+                outcomes.add("read")
+            except Permanent as error:
+                outcomes.add("refused" if error.message.startswith(f"The keystore {file} ") else error.message)
+    assert outcomes == {"read", "refused"}
+
+
+def _bare(content: bytes) -> bytes:
+    """A PKCS#12 file with its certificates in the clear and without a check of the whole."""
+    keys, hidden = AuthenticatedSafe.load(bytes(Pfx.load(content)["auth_safe"]["content"]))
+    info = hidden["content"]["encrypted_content_info"]
+    sealed = bytes(info["encrypted_content"])
+    plain = protection.decrypt(info["content_encryption_algorithm"], sealed, WORD, protection.Work())
+    whole = AuthenticatedSafe([keys, ContentInfo({"content_type": "data", "content": plain})]).dump()
+    return bytes(Pfx({"version": "v3", "auth_safe": ContentInfo({"content_type": "data", "content": whole})}).dump())
