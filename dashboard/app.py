@@ -18,6 +18,7 @@ def _account(acting: Context) -> None:
         components.quiet(
             f"{actor.login} · {', '.join(sorted({str(grant.role) for grant in actor.grants}) or ['no role'])}"
         )
+        places.link(places.ACCOUNT, "My account", "manage_accounts")
         if st.button("Sign out", icon=":material/logout:", key="sign-out", width="stretch"):
             session.sign_out()
             st.rerun()

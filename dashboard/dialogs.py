@@ -17,6 +17,7 @@ from dashboard import actions, components, guard, session
 from model.errors import CertgateError, NotFound, NotPermitted
 
 _OPENED = "dialog"
+_TURN = "dialog-turn"
 _SECRET = "secret"  # noqa: S105  (the name of a dialog)
 
 
@@ -55,7 +56,13 @@ class _Opened:
 def ask(name: str, about: Any = None) -> None:
     """Open a dialog, at the next run."""
     st.session_state[_OPENED] = _Opened(name, about)
+    st.session_state[_TURN] = turn() + 1
     actions.forget_told()
+
+
+def turn() -> int:
+    """How many dialogs were opened, for the keys of what keeps more than its widgets do."""
+    return int(st.session_state.get(_TURN, 0))
 
 
 def is_open() -> bool:

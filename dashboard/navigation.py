@@ -12,6 +12,9 @@ from streamlit.navigation.page import StreamlitPage
 
 from dashboard import places, session
 from dashboard.views import (
+    account,
+    administrator,
+    administrators,
     audit,
     authorities,
     certificate,
@@ -90,6 +93,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Integrations", keystores.show, "Keystores", places.KEYSTORES),
     Entry("Settings", organizations.show, "Organizations", places.ORGANIZATIONS, "corporate_fare"),
     Entry("Settings", organization.show, "Organization", places.ORGANIZATION),
+    Entry("Settings", administrators.show, "Administrators", places.ADMINISTRATORS, "group", owners),
+    Entry("Settings", administrator.show, "Administrator", places.ADMINISTRATOR, whom=owners),
+    # The name in the side bar leads there.
+    Entry("Settings", account.show, "My account", places.ACCOUNT),
     Entry("Integrations", gateways.show, "Orchestration gateways", places.GATEWAYS, "hub"),
     Entry("Integrations", gateway.show, "Orchestration gateway", places.GATEWAY),
     Entry("Integrations", modules.show, "Sync Modules", places.SYNC, "sync", holders(Privilege.MANAGE_GATEWAYS)),

@@ -47,6 +47,12 @@ def context() -> Context:
     return door.context(recognized.actor, AccessMethod.DASHBOARD)
 
 
+def number() -> int | None:
+    """The number of this browser's session."""
+    found = st.session_state.get(_BEGUN)
+    return found if isinstance(found, int) else None
+
+
 def sign_out() -> None:
     """End the session; nothing that was seen in it stays."""
     token = presented()

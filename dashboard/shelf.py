@@ -53,9 +53,9 @@ def selection(
     return row
 
 
-def bar() -> DeltaGenerator:
+def bar(key: str = "selection") -> DeltaGenerator:
     """Where the selection stands."""
-    return st.container(key="selection", border=True)
+    return st.container(key=key, border=True)
 
 
 def offer(label: str, icon: str, dialog: str, about: Any, *, primary: bool = False) -> None:

@@ -17,6 +17,8 @@ from model.states import (
     InstallMode,
     InstallState,
     Outcome,
+    Privilege,
+    Role,
 )
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
@@ -168,3 +170,27 @@ def enumerated(things: Sequence[str], most: int = 5) -> str:
     if len(things) <= most:
         return ", ".join(things)
     return f"{', '.join(things[:most])} and {len(things) - most} more"
+
+
+# What each privilege allows, where a role that has it holds.
+PRIVILEGES: dict[Privilege, tuple[str, str]] = {
+    Privilege.REQUEST: ("Request", "Ask for certificates."),
+    Privilege.APPROVE: ("Approve", "Approve or decline what others asked for."),
+    Privilege.RENEW: ("Renew", "Start a renewal before its time, and switch renewals on and off."),
+    Privilege.REPLACE: ("Replace", "Replace certificates by new ones with a new key."),
+    Privilege.REVOKE: ("Revoke", "Revoke certificates; that can't be taken back."),
+    Privilege.INSTALL: ("Install", "Say when a certificate is installed, and try again what failed."),
+    Privilege.MANAGE_GATEWAYS: ("Manage gateways", "Add, edit and delete gateways with their endpoints and keystores."),
+    Privilege.MANAGE_DELEGATION: ("Manage delegation", "Say which organizations and departments a gateway serves."),
+    Privilege.VIEW_AUDIT: ("View audit", "Read the audit trail."),
+    Privilege.AUTO_APPROVE: (
+        "Auto-approve",
+        "His own requests need nobody else, where the approval policy says that this privilege counts.",
+    ),
+}
+
+ROLES: dict[Role, tuple[str, str]] = {
+    Role.MRAO: ("MRAO: everything", "May do everything everywhere, and is the only one to manage administrators."),
+    Role.RAO: ("RAO: organizations", "Acts in the chosen organizations with all their departments."),
+    Role.DRAO: ("DRAO: departments", "Acts in the chosen departments only."),
+}

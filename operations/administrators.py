@@ -305,10 +305,17 @@ def revoke_tokens(context: Context, login: str | int) -> int:
         return len(tokens)
 
 
-def _describe(row: Administrator, full_name: str, email: str) -> None:
-    if len(full_name) > _LONGEST_NAME or not (full_name.isprintable()):
+def checked_full_name(full_name: str) -> str:
+    """A name for people, without white space around it; may be empty. Raises `InvalidInput`."""
+    full_name = full_name.strip()
+    if len(full_name) > _LONGEST_NAME or not full_name.isprintable():
         raise InvalidInput(f"A full name has at most {_LONGEST_NAME} printable characters.")
-    if len(email) > _LONGEST_EMAIL or (email and not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
+    return full_name
+
+
+def _describe(row: Administrator, full_name: str, email: str) -> None:
+    full_name, email = checked_full_name(full_name), email.strip()
+    if len(email) > _LONGEST_EMAIL or (email and not (email.isprintable() and re.fullmatch(r"[^@\s]+@[^@\s]+", email))):
         raise InvalidInput(f"{email[:80]!a} is not an e-mail address.")
     row.full_name, row.email = full_name, email
 

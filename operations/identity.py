@@ -56,7 +56,7 @@ def sign_in(
     with database.read() as session:
         known = access.administrator_of(session, login)
     # Compared before the write lock is taken: the comparison is slow on purpose.
-    right = _matches(known.password_hash if known and known.password_hash else _nobody(), password)
+    right = matches(known.password_hash if known and known.password_hash else _nobody(), password)
     where = f" from {address}" if address else ""
     account = known is not None and known.active and known.password_hash is not None
     refused = SignInRefused(WRONG, account=account)
@@ -201,7 +201,8 @@ def _nobody() -> str:
     return _HASHER.hash(secrets.token_urlsafe(16))
 
 
-def _matches(hashed: str, password: str) -> bool:
+def matches(hashed: str, password: str) -> bool:
+    """Whether this is the password; slow on purpose."""
     try:
         return _HASHER.verify(hashed, password)
     except (Argon2Error, InvalidHashError):

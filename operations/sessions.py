@@ -173,9 +173,9 @@ def sign_out(database: Database, token: str, now: datetime) -> None:
         audit.append(session, act, now)
 
 
-def end_all_of(session: Session, administrator_id: int, why: Ended, now: datetime) -> int:
+def end_all_of(session: Session, administrator_id: int, why: Ended, now: datetime, keep: int | None = None) -> int:
     """End all sessions of an administrator in a transaction of his records; how many held."""
-    rows = _holding(session, now, administrator_id)
+    rows = [row for row in _holding(session, now, administrator_id) if row.id != keep]
     for row in rows:
         row.ended = why
         session.add(row)

@@ -22,6 +22,7 @@ from model.errors import Conflict, NotFound, NotPermitted, Unavailable
 from model.states import DelegationMode, Role
 from model.tables import AccessToken, Administrator
 from operations import (
+    account,
     administrators,
     audit_export,
     audit_trail,
@@ -419,6 +420,8 @@ TABLE: dict[str, Row] = {
     "administrators.tokens of one's own": Row(lambda c, r: administrators.tokens(c, c.actor.login)),
     "administrators.revoke_token": owners(lambda c, r: _own_token(c, r, "requester"), hidden=True),
     "administrators.revoke_token of one's own": Row(lambda c, r: _own_token(c, r, c.actor.login)),
+    "account.rename": Row(lambda c, r: account.rename(c, "A new name")),
+    "account.change_password": Row(lambda c, r: account.change_password(c, "wrong", "long enough, I hope")),
     "roles.grant": owners(lambda c, r: roles.grant(c, "requester", roles.Assignment(Role.RAO, ["Alpha"])), hidden=True),
     "roles.grant to oneself": Row(
         lambda c, r: roles.grant(c, c.actor.login, roles.Assignment(Role.RAO, ["Alpha"])),
