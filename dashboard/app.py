@@ -46,7 +46,7 @@ def main() -> None:
         components.warning(error.message)
         return
     pages = navigation.pages(acting)
-    page = st.navigation(pages, position="sidebar" if acting else "hidden")
+    page = st.navigation(pages, position="sidebar" if acting else "hidden", expanded=True)
     if acting is None:
         _leave(why)
         return

@@ -84,7 +84,7 @@ def typed_role() -> Assignment:
 
 def password_form() -> None:
     """Ask for a new password, or offer to make one up."""
-    st.checkbox("Make one up and show it once", value=True, key=_MADE_UP)
+    st.checkbox("Make up a password, shown once", value=True, key=_MADE_UP)
     if not st.session_state.get(_MADE_UP):
         st.text_input("Password", type="password", key=_PASSWORD, autocomplete="new-password", max_chars=1024)
         st.text_input("The same again", type="password", key=_AGAIN, autocomplete="new-password", max_chars=1024)
