@@ -68,7 +68,8 @@ class Admissions(Records):
                 return CsrOutcome(error.message, None)
             earlier = request.csr_pem
             if earlier is not None and _same_key(earlier, came.csr_pem):
-                return CsrOutcome(None, self._automatic(session, request), earlier)
+                stays = None if earlier == came.csr_pem else earlier
+                return CsrOutcome(None, self._automatic(session, request), stays)
             if earlier is None:
                 self.tell(session, request, "key.ready", f"Key {request.key_alias} is made and its CSR checked.")
             else:
@@ -81,7 +82,7 @@ class Admissions(Records):
             if approved is not None:
                 request.status = CertificateStatus.APPROVED
                 self.tell(session, request, "request.approved", f"Approved by policy: {approved}.")
-            return CsrOutcome(None, approved, came.csr_pem)
+            return CsrOutcome(None, approved)
 
     def _void(self, session: Session, request: CertificateRequest) -> None:
         """The key of the CSR before was lost: what was decided on it is decided no more."""

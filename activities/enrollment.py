@@ -148,6 +148,8 @@ class Enrollments(Records):
         live.public_key, live.host, live.joined_at = asked.public_key, word.host[:255], now
         gateway.token_digest = gateway.token_expires_at = None
         gateway.joined_at = gateway.last_activity = now
+        # What was known of the clock before was another host's.
+        gateway.clock_offset = None
         gateway.version, gateway.os, gateway.host = word.version[:64], word.os[:128], word.host[:255]
         session.add_all([live, gateway])
         told = (

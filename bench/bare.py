@@ -50,15 +50,16 @@ class Step:
 
 # The lengths that a plain request's payloads have (P-256, private CA, one name).
 STEPS = {
-    "records.admit": Step(takes=1, gives=860),
+    "records.admit": Step(takes=1, gives=955),
     "keys.prepare": Step(takes=120, gives=424),
     "records.accept_csr": Step(takes=430, gives=12),
     "records.decide": Step(takes=80, gives=18),
     "orders.submit": Step(takes=713, gives=20),
     "records.progress": Step(takes=200, gives=0),
     "orders.collect": Step(takes=140, gives=1548),
+    "records.request_place": Step(takes=20, gives=80),
     "records.accept_certificate": Step(takes=1550, gives=932),
-    "records.plan_install": Step(takes=10, gives=10),
+    "records.plan_install": Step(takes=10, gives=105),
     "installation.install": Step(takes=1884, gives=557),
     "records.record_install": Step(takes=620, gives=4),
     "records.plan_renewal": Step(takes=60, gives=180),
@@ -100,6 +101,7 @@ class BareRequestWorkflow:
         workflow.upsert_search_attributes([_INSTALL_STATE.value_set("KEY_READY")])
         await workflow.wait_condition(lambda: self._approved, timeout=timedelta(days=1))
         _show("APPROVED", "CERT_PROCESSING")
+        await _local("records.request_place")
         await _remote("orders.submit", MANAGER_QUEUE, timedelta(minutes=2))
         await _local("records.progress")
         workflow.upsert_search_attributes([_STATUS.value_set("APPLIED")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -173,20 +173,13 @@ async def run_manager(settings: Settings) -> None:
 
             async def work(client: Client) -> None:
                 await connection.register_search_attributes(client)
-                keepers = [
-                    asyncio.create_task(keep_started(database, client)),
-                    asyncio.create_task(keep_telling(database, client)),
-                    asyncio.create_task(keep_watch(database, client, settings.notifications)),
-                    asyncio.create_task(
-                        keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url)
-                    ),
-                ]
-                try:
-                    await _drained(manager_worker(client, activities, executor), settings.home, "manager")
-                finally:
-                    for keeper in keepers:
-                        keeper.cancel()
-                    await asyncio.gather(*keepers, return_exceptions=True)
+                await _beside(
+                    _drained(manager_worker(client, activities, executor), settings.home, "manager"),
+                    keep_started(database, client),
+                    keep_telling(database, client),
+                    keep_watch(database, client, settings.notifications),
+                    keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),
+                )
 
             await _supervised(settings, "manager", work)
     finally:
@@ -204,18 +197,8 @@ async def run_gateway(home: GatewayHome) -> None:
         worker = gateway_worker(client, home.gateway_id, activities, channel=home.channel)
         # Whoever started it looks for its readiness in that home: the manager's on this machine, else its own.
         async with presence.announced(client, gateway_queue(home.gateway_id, home.channel)):
-            serving = asyncio.create_task(_drained(worker, settings.home, "gateway"))
-            telling = asyncio.create_task(keep_checking_in(client, home))
-            try:
-                await asyncio.wait({serving, telling}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (telling, serving):
-                    task.cancel()
-                ends = await asyncio.gather(telling, serving, return_exceptions=True)
-        # A refusal by the manager ends this process, after what has begun has come to its end.
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
+            # A refusal by the manager ends this process, after what has begun has come to its end.
+            await _beside(_drained(worker, settings.home, "gateway"), keep_checking_in(client, home))
 
     await _supervised(settings, f"gateway-{home.gateway_id}", work)
 
@@ -241,6 +224,21 @@ async def _supervised(settings: Settings, name: str, work: Callable[[Client], An
         if not stopping.is_set():
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stopping.wait(), _RECONNECT.total_seconds())
+
+
+async def _beside(worker: Coroutine[Any, Any, None], *keepers: Coroutine[Any, Any, None]) -> None:
+    """Run a worker and what belongs to it until one of them ends; then all end, the worker by draining. What went wrong
+    with any of them is raised: a keeper that died unseen would be missed by nobody until somebody needs it."""
+    tasks = [asyncio.create_task(one) for one in (*keepers, worker)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
 
 
 async def _once(settings: Settings, name: str, work: Callable[[Client], Any]) -> None:

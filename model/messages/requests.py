@@ -145,8 +145,8 @@ class AcceptCsr:
 
 @dataclass(frozen=True)
 class CsrOutcome:
-    """`problem`: it is not what was asked. `approved`: why no person needs to approve, or None. `csr_pem` is the CSR
-    that counts: an earlier one of the same key stays, and with one of another key approvals are void."""
+    """`problem`: it is not what was asked. `approved`: why no person needs to approve, or None. `csr_pem` is an
+    earlier CSR of the same key that stays in its place; one of another key makes approvals of the one before void."""
 
     problem: str | None
     approved: str | None

@@ -41,6 +41,9 @@ signal.signal(signal.SIGTERM, drain)
 print(name, "speaks", flush=True)
 if manner == "dies":
     sys.exit("no licence for this planet")
+if manner == "refused":
+    print("This host is not wanted.", flush=True)
+    sys.exit(3)
 readiness.announce(home, name)
 while True:
     time.sleep(60)
@@ -57,6 +60,16 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.05)
+
+
+async def test_a_child_that_was_refused_is_not_started_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    async with Supervisor(tmp_path, notify=told.append) as supervisor:
+        await supervisor.start(spec(tmp_path, manner="refused"))
+        with pytest.raises(Unavailable, match="not wanted"):
+            await supervisor.wait_ready("worker")
+        assert supervisor.restarts("worker") == 0
+    assert told == ["The process 'worker' has ended and is not started again: This host is not wanted."]
 
 
 async def test_a_child_becomes_ready_is_logged_and_drains(tmp_path: Path) -> None:
