@@ -17,6 +17,7 @@ NEW_REQUEST = "new-request"
 CERTIFICATES = "certificates"
 CERTIFICATE = "certificate"
 SYNC = "sync"
+IMPORT = "import"
 GATEWAYS = "gateways"
 GATEWAY = "gateway"
 
