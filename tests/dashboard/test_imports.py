@@ -25,7 +25,7 @@ def _manager_key(scene: Scene) -> None:
 
 def choose(app: AppTest, content: str) -> AppTest:
     """Choose a file."""
-    (uploader,) = app.get("file_uploader")
+    uploader: Any = app.get("file_uploader")[0]
     uploader.set_value(("some.csv", content.encode("utf-8-sig"), "text/csv"))
     return app.run()
 
