@@ -111,7 +111,7 @@ def add_administrator(
     password_file: PasswordFile = None,
     oidc_issuer: OidcIssuer = None,
     oidc_subject: OidcSubject = None,
-    no_password: NoPassword = False,
+    passwordless: NoPassword = False,
     as_json: Json = False,
 ) -> None:
     """Add an administrator. Without --password-file a password is made up and printed once, unless he is to sign in
@@ -127,7 +127,7 @@ def add_administrator(
         departments=department or (),
         privileges=privilege,
         password=secret("Password", password_file) if password_file else None,
-        without_password=no_password,
+        without_password=passwordless,
         oidc_issuer=_issuer(oidc_issuer) if oidc_subject is not None else None,
         oidc_subject=oidc_subject,
     )
@@ -154,7 +154,7 @@ def edit_administrator(
     oidc_subject: Annotated[
         str | None, typer.Option(help="Who he is at the provider: its claim 'sub'; '' for nobody any more.")
     ] = None,
-    no_password: NoPassword = False,
+    passwordless: NoPassword = False,
     as_json: Json = False,
 ) -> None:
     """Change an administrator. With --role he holds that one only; `grant` and `withdraw` change single ones."""
@@ -175,9 +175,9 @@ def edit_administrator(
             single_sign_on.link(context, login, _issuer(oidc_issuer), oidc_subject)
         elif oidc_subject is not None:
             single_sign_on.unlink(context, login)
-        if no_password:
+        if passwordless:
             single_sign_on.remove_password(context, login)
-        if no_password or oidc_subject is not None:
+        if passwordless or oidc_subject is not None:
             row = operations.show(context, login)
     if as_json:
         emit_json(row)

@@ -31,11 +31,16 @@ def doctor(as_json: Json = False) -> None:
     """Check database, Temporal, task queues, gateways, CAs, clock, permissions, requests. Exit 1 if one is not well."""
 
     async def work() -> list[Finding]:
-        from operations import health
+        from operations import health, provider_check
 
         with opened() as door:
             context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
-            return await health.doctor(context, surroundings(door.settings.home), door.settings.notifications)
+            settings = door.settings
+            findings = await health.doctor(context, surroundings(settings.home), settings.notifications)
+            if (oidc := settings.oidc) is not None:
+                asked = provider_check.Asked(oidc.issuer, oidc.metadata_url, oidc.client_secret, oidc.ca_file)
+                findings += await provider_check.check(asked)
+            return findings
 
     findings = run(work())
     if as_json:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,11 +15,13 @@ from sqlmodel import col, select
 from model.states import Role
 from model.tables import Administrator, AuditEntry, DashboardSession
 from operations.lookup import identity
+from operations.provider_check import Asked, check
 from tests.dashboard import scene as scenes
 from tests.dashboard.browsing import PATIENCE, Visitor, chromium, serving
 from tests.dashboard.scene import Scene, administrator
 from tests.support import oidc
 from worker.processes import free_port
+from worker.settings import load
 
 expect.set_options(timeout=PATIENCE * 1000)
 
@@ -169,6 +174,27 @@ def test_who_is_nobody_here_is_told_and_it_is_audited(enter: Callable[..., Visit
     refused = [told for action, outcome, told in audited(filled) if outcome == "refused" and "through" in told]
     assert any("nobody@example.com, subject p-4" in told for told in refused)
     assert any("The account gone is deactivated." in told for told in refused)
+
+
+def test_the_doctor_looks_at_the_provider(address: str, filled: Scene) -> None:
+    oidc_settings = load(filled.home, {}).oidc
+    assert oidc_settings is not None
+    right = Asked(oidc_settings.issuer, oidc_settings.metadata_url, oidc_settings.client_secret, None)
+    for asked, expected in (
+        (right, [(True, f"{right.issuer} answers.")]),
+        (replace(right, issuer=right.issuer + "/"), [(False, "exactly as the provider does")]),
+        (replace(right, metadata_url=f"{right.issuer}/nowhere"), [(False, "gives no metadata")]),
+        (
+            replace(right, client_secret="env:NOT_THERE_AT_ALL", metadata_url=f"http://127.0.0.1:{free_port()}/"),
+            [(False, "NOT_THERE_AT_ALL is not set"), (False, "gives no metadata")],
+        ),
+    ):
+        # In a thread of its own: Playwright has a loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(asyncio.run, check(asked)).result()
+        assert [(one.ok, words in one.message) for one, (_, words) in zip(found, expected, strict=True)] == [
+            (ok, True) for ok, _ in expected
+        ]
 
 
 def test_a_refusal_at_the_provider_and_a_stale_way_back_are_sentences(enter: Callable[..., Visitor]) -> None:
