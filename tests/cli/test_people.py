@@ -73,3 +73,42 @@ def test_revoked_tokens_are_void(certgate: Certgate, rao: Path, monkeypatch: pyt
     assert certgate("administrator", "token", "rita", "--revoke", "--json").value == {"login": "rita", "revoked": 1}
     monkeypatch.setenv("CERTGATE_TOKEN", rao.read_text())
     assert certgate("organization", "list").code == 3
+
+
+def test_roles_are_given_and_withdrawn_one_by_one(certgate: Certgate, rao: Path) -> None:
+    certgate("organization", "add", "--name", "Acme")
+    certgate("department", "add", "--organization", "Acme", "--name", "Shop")
+    given = certgate(
+        *("administrator", "grant", "rita", "--role", "drao", "--department", "Acme/Shop", "--privilege", "approve"),
+        "--json",
+    )
+    usual = ["install", "renew", "request"]
+    first = {"role": "RAO", "organizations": ["Default"], "departments": [], "privileges": usual}
+    second = {"role": "DRAO", "organizations": [], "departments": ["Acme/Shop"], "privileges": ["approve"]}
+    assert given.value == [first, second]
+    assert certgate("administrator", "show", "rita", "--json").value["roles"] == [first, second]
+    assert certgate("administrator", "list", "--organization", "Acme", "--json").value[0]["login"] == "rita"
+    assert certgate("department", "show", "Shop", "--organization", "Acme", "--json").value["counts"] == {
+        "gateways": 0,
+        "open_requests": 0,
+        "certificates": 0,
+        "administrators": 1,
+    }
+    left = certgate("administrator", "withdraw", "rita", "--role", "rao", "--yes", "--json")
+    assert left.value == [second]
+    (token,) = certgate("administrator", "tokens", "rita", "--json").value
+    assert token["expires_at"] > token["created_at"]
+
+
+def test_the_overview_is_told_without_the_engine_too(
+    certgate: Certgate, rao: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = certgate("overview", "--json")
+    assert told.code == 0
+    assert "is not known" in told.err
+    assert told.value["gateways"] is None
+    assert told.value["expiry"]["within"] == {"7": 0, "30": 0, "60": 0, "90": 0}
+    assert told.value["first_steps"]["request"] is False
+    assert "Valid certificates" in certgate("overview").out
+    monkeypatch.setenv("CERTGATE_TOKEN", rao.read_text())
+    assert certgate("overview", "--json").value["changes"] is None
