@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,8 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import ColumnElement, literal_column
-from sqlmodel import Session, select
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlmodel import Session, col, select
 
 from model.states import AccessMethod, Outcome
 from model.tables import AuditEntry, AuditHead
@@ -124,6 +125,25 @@ def append(session: Session, act: Act, now: datetime) -> bool:
     head.sequence, head.hash = entry.sequence, entry.hash
     session.flush()
     return True
+
+
+def append_all(session: Session, acts: Iterable[Act], now: datetime) -> None:
+    """Append many acts in the session's transaction, about three times as fast as one by one. Acts that may be told
+    twice (`once`) are for `append`."""
+    session.flush()
+    head = session.exec(select(AuditHead).where(AuditHead.id == 1).with_for_update()).one()
+    entries, heads = sqlalchemy.insert(AuditEntry), sqlalchemy.update(AuditHead).where(col(AuditHead.id) == 1)
+    connection = session.connection()
+    for act in acts:
+        if act.once is not None:
+            raise ValueError("an act that may be told twice was about to be appended unasked")
+        values = {name: getattr(act, name) for name in FIELDS if name not in ("sequence", "time")}
+        values = {**values, "sequence": head.sequence + 1, "time": now}
+        hashed = chained(head.hash, [stamp(now) if name == "time" else values[name] for name in FIELDS])
+        connection.execute(entries, {**values, "previous_hash": head.hash, "hash": hashed})
+        connection.execute(heads, {"sequence": head.sequence + 1, "hash": hashed})
+        set_committed_value(head, "sequence", head.sequence + 1)
+        set_committed_value(head, "hash", hashed)
 
 
 def digest(entry: AuditEntry) -> str:

@@ -105,8 +105,22 @@ class Context:
         scope: permissions.Scope | None = None,
     ) -> None:
         """Tell the act in the audit, in the transaction that does it."""
+        act = self.act(action, object_type, description, object_id=object_id, gateway_id=gateway_id, scope=scope)
+        audit.append(session, act, self.clock())
+
+    def act(
+        self,
+        action: str,
+        object_type: str,
+        description: str,
+        *,
+        object_id: int | None = None,
+        gateway_id: int | None = None,
+        scope: permissions.Scope | None = None,
+    ) -> audit.Act:
+        """An act of this actor as the audit tells it."""
         where = scope or permissions.Scope()
-        act = audit.Act(
+        return audit.Act(
             actor=self.actor.described,
             access_method=self.access_method,
             action=action,
@@ -117,7 +131,6 @@ class Context:
             department_id=where.department_id,
             description=description,
         )
-        audit.append(session, act, self.clock())
 
     def require(self, privilege: Privilege, scope: permissions.Scope, doing: str) -> None:
         """Raise `NotPermitted` unless the actor may. `doing` completes the sentence "… may not …"."""

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from connectors import registry
 from connectors.errors import Permanent
-from model import access, messages, naming
+from model import access, audit, messages, naming
 from model.errors import Conflict, InvalidInput
 from model.rules import windows
 from model.states import EndpointStatus, InstallMode
@@ -130,7 +130,7 @@ def add(context: Context, new: NewEndpoint) -> EndpointRow:
         require_custody(context, session, owner, f"add endpoints to gateway {owner.name}")
         row = checked(owner, new)
         _refuse_twin(session, owner, row.name)
-        put(context, session, owner, row)
+        put(context, session, [(owner, row)])
         return _row(row, owner.name, 0)
 
 
@@ -149,12 +149,25 @@ def checked(owner: Gateway, new: NewEndpoint) -> Endpoint:
     return row
 
 
-def put(context: Context, session: Session, owner: Gateway, row: Endpoint) -> None:
-    """Keep a new endpoint that was checked."""
-    session.add(row)
+def put(context: Context, session: Session, added: Sequence[tuple[Gateway, Endpoint]]) -> None:
+    """Keep new endpoints that were checked, each at its gateway."""
+    session.add_all(row for _, row in added)
     session.flush()
-    told = f"Endpoint {row.name} ({row.type}) was added to gateway {owner.name}."
-    _tell(context, session, "endpoint.added", owner, row.id, told)
+    scopes = {
+        owner.id: access.scope_of_gateway(session, owner) for owner in {id(one): one for one, _ in added}.values()
+    }
+    acts = [
+        context.act(
+            "endpoint.added",
+            "endpoint",
+            f"Endpoint {row.name} ({row.type}) was added to gateway {owner.name}.",
+            object_id=row.id,
+            gateway_id=owner.id,
+            scope=scopes[owner.id],
+        )
+        for owner, row in added
+    ]
+    audit.append_all(session, acts, context.clock())
 
 
 @dataclass(frozen=True)

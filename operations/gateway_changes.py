@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, true
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from model import access, audit
 from model.errors import Conflict, InvalidInput
 from model.rules import texts
 from model.rules.modules import RUNNING
@@ -21,8 +22,10 @@ from model.states import DelegationMode, Privilege
 from model.tables import (
     Certificate,
     CertificateRequest,
+    Delegation,
     Endpoint,
     EndpointBinding,
+    Fact,
     Gateway,
     GatewayChannel,
     GatewaySync,
@@ -97,7 +100,8 @@ def add(context: Context, new: NewGateway) -> Enrollment:
             comments=comments,
             created_at=context.clock(),
         )
-        return put(context, session, row, scopes, address=new.address, namespace=new.namespace)
+        (enrollment,) = put(context, session, [(row, scopes)], address=new.address, namespace=new.namespace)
+        return enrollment
 
 
 def require_adding(context: Context, name: str, mode: DelegationMode, scopes: Sequence[Scope]) -> None:
@@ -109,18 +113,46 @@ def require_adding(context: Context, name: str, mode: DelegationMode, scopes: Se
 
 
 def put(
-    context: Context, session: Session, row: Gateway, scopes: Sequence[Scope], *, address: str, namespace: str
-) -> Enrollment:
-    """Keep a new gateway that was checked, with its keystore, delegation and enrollment token."""
-    session.add(row)
-    _flush(session, row.name)
-    number = identity(row)
-    session.add(Keystore(gateway_id=number, name="default", type="pem", settings={}))
-    if row.delegation_mode == DelegationMode.CUSTOMIZED:
-        gateway_delegation.put(session, number, scopes)
-    told = f"Gateway {row.name} was added, {gateway_delegation.described(session, row)}."
-    gateways.tell(context, session, "gateway.added", row, told)
-    return mint(session, row, row.created_at, address=address, namespace=namespace)
+    context: Context,
+    session: Session,
+    added: Sequence[tuple[Gateway, Sequence[Scope]]],
+    *,
+    address: str,
+    namespace: str,
+) -> list[Enrollment]:
+    """Keep new gateways that were checked, each with its keystore, delegation and enrollment token."""
+    session.add_all(row for row, _ in added)
+    _flush(session, added[0][0].name)
+    keystores, delegations = [], []
+    for row, scopes in added:
+        number = identity(row)
+        keystores.append(Keystore(gateway_id=number, name="default", type="pem", settings={}))
+        if row.delegation_mode == DelegationMode.CUSTOMIZED:
+            delegations += [
+                Delegation(gateway_id=number, organization_id=scope.organization_id, department_id=scope.department_id)
+                for scope in scopes
+                if scope.organization_id is not None
+            ]
+    session.add_all([*keystores, *delegations])
+    session.flush()
+    # Many are delegated alike: whom a gateway serves is put into words once.
+    words: dict[tuple[Scope, ...], tuple[str, Scope]] = {}
+    acts = []
+    for row, scopes in added:
+        known = tuple(scopes)
+        if known not in words:
+            words[known] = gateway_delegation.described(session, row), access.scope_of_gateway(session, row)
+        served, scope = words[known]
+        told = f"Gateway {row.name} was added, {served}."
+        acts.append(context.act("gateway.added", "gateway", told, object_id=row.id, gateway_id=row.id, scope=scope))
+    audit.append_all(session, acts, context.clock())
+    # The facts that every token holds are kept at hand, and all tokens are written at once.
+    facts = session.exec(select(Fact)).all()
+    with session.no_autoflush:
+        made = [mint(session, row, row.created_at, address=address, namespace=namespace) for row, _ in added]
+    del facts
+    session.flush()
+    return made
 
 
 def edit(

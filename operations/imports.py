@@ -108,11 +108,13 @@ def import_gateways(
     def judge(session: Session) -> list[_Ready]:
         return _judge_gateways(context, session, sheet.records)
 
-    def put(session: Session, ready: _Ready) -> Judged:
-        enrollment = gateway_changes.put(
-            context, session, ready.row, ready.scopes, address=address, namespace=namespace
-        )
-        return replace(ready.judged, id=identity(ready.row), enrollment=enrollment)
+    def put(session: Session, new: list[_Ready]) -> list[Judged]:
+        added = [(one.row, one.scopes) for one in new]
+        made = gateway_changes.put(context, session, added, address=address, namespace=namespace)
+        return [
+            replace(one.judged, id=identity(one.row), enrollment=enrollment)
+            for one, enrollment in zip(new, made, strict=True)
+        ]
 
     return _import(context, "gateway.added", "gateway", judge, put, dry_run=dry_run)
 
@@ -124,9 +126,9 @@ def import_endpoints(context: Context, content: bytes, *, dry_run: bool) -> Outc
     def judge(session: Session) -> list[_Ready]:
         return _judge_endpoints(context, session, sheet.records)
 
-    def put(session: Session, ready: _Ready) -> Judged:
-        endpoints.put(context, session, ready.owner, ready.row)
-        return replace(ready.judged, id=identity(ready.row))
+    def put(session: Session, new: list[_Ready]) -> list[Judged]:
+        endpoints.put(context, session, [(one.owner, one.row) for one in new])
+        return [replace(one.judged, id=identity(one.row)) for one in new]
 
     return _import(context, "endpoint.added", "endpoint", judge, put, dry_run=dry_run)
 
@@ -150,7 +152,7 @@ def _import(
     action: str,
     what: str,
     judge: Callable[[Session], list[_Ready]],
-    put: Callable[[Session, _Ready], Judged],
+    put: Callable[[Session, list[_Ready]], list[Judged]],
     *,
     dry_run: bool,
 ) -> Outcome:
@@ -168,8 +170,9 @@ def _import(
         outcome = Outcome([one.judged for one in ready], written=False)
         if outcome.count(Verdict.WRONG):
             return outcome
-        done = [put(session, one) if one.judged.verdict == Verdict.ADD else one.judged for one in ready]
-        return Outcome(done, written=True)
+        new = [one for one in ready if one.judged.verdict == Verdict.ADD]
+        added = {one.line: one for one in put(session, new)} if new else {}
+        return Outcome([added.get(one.judged.line, one.judged) for one in ready], written=True)
 
 
 def _wrong(line: int, name: str, problem: CertgateError | str, gateway: str | None = None) -> _Ready:

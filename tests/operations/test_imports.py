@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import col, select
 
+from model import audit
 from model.errors import InvalidInput, NotPermitted
 from model.states import DelegationMode, InstallMode
 from model.tables import Delegation, Endpoint, Gateway, Organization
@@ -71,6 +72,8 @@ def test_a_dry_run_writes_nothing_and_the_real_one_what_it_said(
     tokens = {row.enrollment.token for row in done.rows if row.enrollment}
     assert len(tokens) == 3
     assert not any(token in repr(done) for token in tokens)
+    with records.database.read() as session:
+        assert audit.verify(session).finding is None
     # The same file once more: everything is there already.
     again = imports.import_gateways(context, content, dry_run=False)
     assert (verdicts(again), everything(records)) == (["same"] * 3, after)
