@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -152,3 +153,36 @@ def test_a_profile_that_is_not_there_is_told(tmp_path: Path, clean_environment: 
     clean_environment.setenv("TEMPORAL_PROFILE", "absent")
     with pytest.raises(InvalidInput, match=r"absent|no address"):
         outside_config(load(tmp_path / "home"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[dashboard]\npublic_url = "certgate.example.com"', "a scheme and a host without a path"),
+        ('[dashboard]\npublic_url = "https://certgate.example.com/x"', "a scheme and a host without a path"),
+        ("[dashboard]\nidle_minutes = 0", "idle_minutes"),
+        ('[oidc]\nissuer = "https://id.example"\nclient_id = "c"', "without 'public_url'"),
+        ('[oidc]\nissuer = "http://id.example"\nclient_id = "c"', "https address"),
+        ('[oidc]\nissuer = "https://id.example"\nclient_id = ""', "client_id"),
+        ('[oidc]\nissuer = "https://id.example"\nclient_id = "c"\nlink = "name"', "link"),
+    ],
+)
+def test_wrong_words_on_signing_in_are_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    write(tmp_path, text)
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        load(tmp_path, {})
+
+
+def test_a_secret_in_place_of_its_reference_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    write(tmp_path, '[oidc]\nissuer = "https://id.example"\nclient_id = "c"\nclient_secret = "hunter2hunter2"')
+    with pytest.raises(InvalidInput, match="reference") as refused:
+        load(tmp_path, {})
+    assert "hunter2" not in refused.value.message
+
+
+def test_the_public_address_decides_about_secure_cookies(tmp_path: Path) -> None:
+    write(tmp_path, '[dashboard]\npublic_url = "https://Certgate.example.com/"\n[oidc]\nissuer = ""\nclient_id = ""')
+    settings = load(tmp_path, {})
+    assert (settings.dashboard.public_url, settings.dashboard.secure) == ("https://certgate.example.com", True)
+    assert settings.oidc is None
+    assert not load(tmp_path, {"CERTGATE_DASHBOARD_PUBLIC_URL": "http://127.0.0.1:1"}).dashboard.secure
