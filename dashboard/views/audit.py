@@ -313,7 +313,7 @@ def _pager(page: Page) -> None:
     size = filters.PAGE_SIZE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         if page.first is None:
-            st.caption(f"{len(page.rows):,} of {count}")
+            components.quiet(f"{len(page.rows):,} of {count}")
         else:
             st.caption(f"{page.first:,}–{page.first + len(page.rows) - 1:,} of {count}")
         if page.newer is None and page.older is None:

@@ -76,7 +76,7 @@ def _noted(typed: str) -> Known | None:
 def _tell(check: Check) -> None:
     if check.finding is not None:
         components.error(f"The audit trail is broken: {check.finding.problem}.")
-        st.caption(f"{check.entries:,} entries before it are as they were written.")
+        components.quiet(f"{check.entries:,} entries before it are as they were written.")
         return
     components.notice(
         "success", f"The audit trail is whole: {check.entries:,} entries, none changed, added or missing."
