@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import components, dialogs, places, session, tables, words
 from model.errors import CertgateError, Conflict, InvalidInput, NotFound
-from model.states import DelegationMode
+from model.states import ConnectionStatus, DelegationMode
 from operations import gateway_changes, gateways
 from operations.context import Context, now
 from operations.gateways import Act, GatewayRow
@@ -35,6 +35,7 @@ BUTTONS: dict[Act, Button] = {
     "sync": Button("Sync Modules", "sync", many=True),
     "restore": Button("Restore", "settings_backup_restore"),
     "keystores": Button("Keystores", "key"),
+    "audit": Button("View Audit", "history"),
     "delete": Button("Delete", "delete", many=True),
 }
 
@@ -84,7 +85,8 @@ def described(row: GatewayRow, moment: datetime) -> str:
     """A gateway in one line."""
     told = ["status unknown" if row.status is None else row.status.value.lower()]
     if row.since is not None:
-        told[0] += f" since {words.ago(row.since, moment)}"
+        how = "added" if row.status == ConnectionStatus.PENDING else "last heard of"
+        told[0] += f", {how} {words.ago(row.since, moment)}"
     if not row.active:
         told.append("switched off")
     general = row.delegation_mode == DelegationMode.GENERAL

@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import components, connections, dialogs, session, tree, words
 from dashboard.bridge import bridge
 from dashboard.dialogs import Dialog, Secret
-from dashboard.views import gateway_actions, keystores
+from dashboard.views import audit, gateway_actions, keystores
 from dashboard.views.gateway_actions import Seen, turn
 from model.rules.permissions import Scope
 from model.states import DelegationMode, Privilege
@@ -169,6 +169,13 @@ def _keystores_body(seen: Sequence[Seen]) -> bool:
     return False
 
 
+def _audit_body(seen: Sequence[Seen]) -> bool:
+    (one,) = seen
+    components.strong(f"{one.id} · {one.name}")
+    audit.show_for_gateway(session.context(), one.id)
+    return False
+
+
 def _nothing(_: object) -> str:
     return ""
 
@@ -219,6 +226,7 @@ DIALOGS: dict[str, Dialog] = {
         "medium",
     ),
     "gateway-keystores": Dialog("Keystores", "", _keystores_body, _nothing, width="large"),
+    "gateway-audit": Dialog("Orchestration gateways audit", "", _audit_body, _nothing, width="large"),
     "gateway-delete": Dialog(
         "Delete orchestration gateway", "Delete", gateway_actions.delete_body, gateway_actions.delete_perform, "delete"
     ),

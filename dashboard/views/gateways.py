@@ -150,12 +150,12 @@ def _arrangement(context: Context, wanted: Filter, shown: Sequence[str]) -> tupl
         with st.container(horizontal=True, vertical_alignment="center", width="content", gap="small"):
             group = st.selectbox(
                 "Group", list(_GROUPS), index=None, key="g-group", placeholder="Group", icon=":material/category:",
-                bind="query-params", label_visibility="collapsed", width=190, on_change=filters.first_page,
+                bind="query-params", label_visibility="collapsed", width=165, on_change=filters.first_page,
             )  # fmt: skip
             sort = st.selectbox(
                 "Sort by", [_COLUMNS[key].title for key in shown], index=None, key="g-sort",
                 placeholder="Sort by: Name",
-                icon=":material/sort:", bind="query-params", label_visibility="collapsed", width=200,
+                icon=":material/sort:", bind="query-params", label_visibility="collapsed", width=185,
                 on_change=filters.first_page, disabled=group is not None,
             )  # fmt: skip
             descending = st.toggle(
@@ -166,7 +166,7 @@ def _arrangement(context: Context, wanted: Filter, shown: Sequence[str]) -> tupl
             wanted = _further_filters(context, wanted)
             if wanted != Filter():
                 st.button(
-                    "Clear filters", icon=":material/filter_alt_off:", key="gateways-clear", on_click=filters.clear,
+                    "Clear", icon=":material/filter_alt_off:", key="gateways-clear", on_click=filters.clear,
                     args=(_NOTHING,),
                 )  # fmt: skip
             st.button("Refresh", icon=":material/refresh:", key="gateways-refresh", on_click=_refresh)
@@ -244,7 +244,7 @@ def _state(row: GatewayRow, moment: datetime) -> list[str]:
     """The status in coloured words, and since when it isn't as it should be."""
     told = [status_look(row.status).words]
     if row.since is not None:
-        told.append(f"since {words.ago(row.since, moment)}")
+        told.append(words.ago(row.since, moment))
     if not row.active:
         told.append(_INACTIVE.words)
     return told

@@ -216,6 +216,34 @@ def test_delegate_restore_and_delete_name_what_they_change(enter: Enter, engine:
     expect(page.get_by_text("No gateway matches")).to_be_visible()
 
 
+def test_keystores_audit_sync_and_downloads(enter: Enter, engine: Engine) -> None:
+    visitor = enter("/gateways?g-q=local")
+    page = visitor.page
+    dialog = page.get_by_role("dialog")
+    visitor.select_row(0)
+    visitor.press("gateway-keystores")
+    expect(dialog.get_by_role("heading", name="Keystores")).to_be_visible()
+    expect(dialog.get_by_text("Private keys are made in a keystore")).to_be_visible()
+    visitor.shot("gateway-keystores")
+    visitor.press("dialog-back")
+    visitor.press("gateway-audit")
+    expect(dialog.get_by_role("heading", name="Orchestration gateways audit")).to_be_visible()
+    visitor.shot("gateway-audit")
+    visitor.press("dialog-back")
+    visitor.press("gateway-sync")
+    expect(page.get_by_role("heading", name="Sync Modules")).to_be_visible()
+    number = gateways.find(engine.world.context("bob"), "local")
+    visitor.open(f"/gateway?id={number}&gateway-part=Downloads")
+    expect(page.get_by_text("systemd service")).to_be_visible()
+    visitor.shot("gateway-downloads")
+    with page.expect_download() as download:
+        visitor.press("gateway-file-ini")
+    assert "ExecStart" in download.value.path().read_text()
+    page.get_by_role("radio", name="Connected endpoints").click()
+    expect(page.get_by_role("button", name="Add endpoint").first).to_be_visible()
+    visitor.shot("gateway-endpoints")
+
+
 def test_several_are_deleted_together(enter: Enter) -> None:
     visitor = enter("/gateways?g-q=paris-00")
     visitor.select_row(0)
