@@ -59,6 +59,8 @@ def counted() -> Iterator[Load]:
         ("request", {"id": "1"}),
         ("certificates", {}),
         ("new-request", {}),
+        ("overview", {}),
+        ("organizations", {}),
     ],
 )
 def test_a_run_asks_the_same_of_ten_thousand_rows(visit: Visit, scene: Scene, path: str, query: dict[str, str]) -> None:
