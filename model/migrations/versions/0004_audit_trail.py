@@ -1,15 +1,15 @@
 """The audit trail at a million entries: indexes for the newest first, entries only at its end, a head that only grows.
 
-Revision ID: 0003
-Revises: 0010
+Revision ID: 0004
+Revises: 0003
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0010"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """When an administrator signed in last; indexes that cover the counts of the overview.
 
-Revision ID: 0010
+Revision ID: 0003
 Revises: 0002
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
+revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
