@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from model.states import Privilege, Role
-from model.tables import CertificateRequest, Organization
+from model.states import ConnectionStatus, Privilege, Role
+from model.tables import CertificateRequest, Gateway, Organization
+from operations import gateways
 from tests.dashboard.conftest import Visit, labels, texts
 from tests.dashboard.scene import HOSTILE, Scene, administrator
 
@@ -51,6 +54,28 @@ def test_the_overview_of_one_organization_tells_nothing_of_others(visit: Visit) 
     assert "secret.acme.example" in shown
     for hidden in ("Default", "intranet", "api.example.com", "shop.example.com", "bob", "4711"):
         assert hidden not in shown
+
+
+def test_gateways_are_counted_and_who_is_away_with_open_work_is_named(
+    visit: Visit, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def statuses(_: object) -> dict[int, ConnectionStatus]:
+        return {
+            scene.ids["local"]: ConnectionStatus.CONNECTED,
+            scene.ids["frankfurt-1"]: ConnectionStatus.DISCONNECTED,
+        }
+
+    with scene.database.write() as session:
+        row = session.get_one(Gateway, scene.ids["frankfurt-1"])
+        row.last_activity = scene.now - timedelta(hours=3)
+        session.add(row)
+    monkeypatch.setattr(gateways, "statuses", statuses)
+    app = visit("overview")
+    shown = texts(app)
+    assert "frankfurt-1" in shown
+    assert "is away, 1 open request waits for it; last heard of 3 hours ago" in shown
+    links = [link.proto.query_string for link in app.get("page_link") if "g-status" in link.proto.query_string]
+    assert links == ["g-status=Connected", "g-status=Disconnected", "g-status=Pending"]
 
 
 def test_who_may_not_read_the_audit_sees_no_changes(visit: Visit) -> None:
