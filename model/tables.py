@@ -393,6 +393,8 @@ class CertificateRequest(SQLModel, table=True):
     __table_args__ = (
         Index("ix_certificate_request_status_id", "status", "id"),
         Index("ix_certificate_request_organization_id_id", "organization_id", "id"),
+        # Covers the count of a gateway's open requests, which are few of very many.
+        Index("ix_certificate_request_gateway_open", "gateway_id", "closed", "organization_id", "department_id"),
         # Covers the counts of the overview: nothing is read of the rows themselves.
         Index("ix_certificate_request_counts", "closed", "organization_id", "department_id", "status", "install_state"),
     )

@@ -243,10 +243,10 @@ def _cells(rows: Sequence[GatewayRow], shown: Sequence[str]) -> tuple[dict[str, 
 def _state(row: GatewayRow, moment: datetime) -> list[str]:
     """The status in coloured words, and since when it isn't as it should be."""
     told = [status_look(row.status).words]
-    if row.since is not None:
-        told.append(words.ago(row.since, moment))
     if not row.active:
         told.append(_INACTIVE.words)
+    if row.since is not None:
+        told.append(words.ago(row.since, moment))
     return told
 
 
