@@ -15,12 +15,15 @@ import pytest
 
 import operations
 from model.errors import CertgateError
+from operations import imports
 from tests.operations.conftest import Records
 from tests.operations.test_permissions import TABLE
 
 # Names of things and people, as the records are filled. `nginx` is left out: the type of an endpoint is called so too.
 OF_ALPHA = r"Alpha|alpha|\b[Ww]eb\b|a\.example|requester|\brao\b|\bdrao\b|\bbare\b"
 OF_BETA = r"Beta|beta|stranger"
+# These repeat what was typed, line by line; what they say of it is compared below.
+REPEAT = ("imports.import_gateways", "imports.import_endpoints")
 FOREIGN = {"stranger": OF_ALPHA, "rao": OF_BETA, "bare": OF_BETA, "drao": OF_BETA}
 
 
@@ -40,7 +43,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("role", FOREIGN)
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [name for name in TABLE if name.split()[0] not in REPEAT])
 async def test_no_answer_tells_of_another_organization(
     records: Records, answers: list[Any], name: str, role: str
 ) -> None:
@@ -51,6 +54,24 @@ async def test_no_answer_tells_of_another_organization(
     for answer in answers:
         found = re.search(FOREIGN[role], repr(answer))
         assert found is None, f"{name} tells {role} of {found[0]}"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_import_says_of_what_is_hidden_what_it_says_of_what_is_not_there(records: Records, dry_run: bool) -> None:
+    context = records.acting("stranger")
+    for hidden, nowhere in (("Alpha", "Nowhere"), ("Alpha/Web", "Nowhere/Web")):
+        lines = "name,organizations\nnew,{}\n"
+        told = [
+            repr(imports.import_gateways(context, lines.format(name).encode(), dry_run=dry_run))
+            for name in (hidden, nowhere)
+        ]
+        assert told[0].replace(hidden.split("/")[0], "Nowhere") == told[1]
+    lines = "gateway,name,type\n{},new,nginx\n"
+    told = [
+        repr(imports.import_endpoints(context, lines.format(name).encode(), dry_run=dry_run))
+        for name in ("alpha", "nowhere")
+    ]
+    assert told[0].replace("alpha", "nowhere") == told[1]
 
 
 async def test_the_search_finds_what_is_there(records: Records, answers: list[Any]) -> None:
