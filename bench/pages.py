@@ -46,10 +46,11 @@ _HEARTBEATS_AT_ONCE = 500
 # What is opened, in the words of the address.
 VISITS: Sequence[tuple[str, str, dict[str, str]]] = (
     ("gateways", "gateways", {}),
-    ("gateways, searched", "gateways", {"q": "0003"}),
+    ("gateways, searched", "gateways", {"g-q": "0003"}),
+    ("gateways, connected", "gateways", {"g-status": "Connected"}),
     ("gateways, last page", "gateways", {"page": "last"}),
-    ("gateways, by status", "gateways", {"group": "Status"}),
-    ("gateways, by organization", "gateways", {"group": "Organization"}),
+    ("gateways, by status", "gateways", {"g-group": "Status"}),
+    ("gateways, by organization", "gateways", {"g-group": "Organization"}),
     ("overview", "overview", {}),
     ("requests", "requests", {}),
     ("requests, by status", "requests", {"group": "Status"}),
@@ -140,7 +141,7 @@ class _Place:
 async def measure(runs: int, say: Callable[[str], None]) -> Report:
     """Each page `runs` times in each home, in turns."""
     # Run by the test driver, there is no browser's context; Streamlit warns of that each time.
-    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").disabled = True
     presented = session.presented
     session.presented = lambda: st.session_state.get(_TOKEN)
     environment = os.environ.get("CERTGATE_HOME")
@@ -196,12 +197,16 @@ async def _opened(place: _Place, path: str, query: dict[str, str]) -> AppTest:
     await place.beat()
     app = AppTest.from_file(str(SCRIPT), default_timeout=120)
     app.query_params.update(query)
-    app.session_state[_TOKEN] = place.token
+    # Not signed in yet: the first page would lead elsewhere, and the address with it.
     app.run()
     pages = app._registered_pages  # AppTest has no public way to a page that is a function
     app._page_hash = next(hashed for hashed, page in pages.items() if page.get("url_pathname") == path)
+    app.session_state[_TOKEN] = place.token
     for _ in range(2):
         _run(place, app)
+    shown = {key: word[0] if isinstance(word, list) else word for key, word in dict(app.query_params).items()}
+    if shown != query:
+        raise RuntimeError(f"{path} was not opened with {query}, but with {shown}")
     return app
 
 
