@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.common import Json, emit_json, first_line, run, say
-from model.errors import InvalidInput
+from model.errors import InvalidInput, NotPermitted
 
 if TYPE_CHECKING:
     from operations.tokens import Token
@@ -70,8 +70,15 @@ async def _join(token: Token, folder: Path, proxy: str | None, proxy_credential:
     settings = gateway_home.GatewayHome(folder, token.gateway_id, token.name, None, temporal).settings()
     client = await connection.connect(settings)
     # On the disk before anybody hears of it: asked again after an answer that was lost, the same key still counts.
+    first = not gateway_home.holds_key(folder, token.channel)
     key = gateway_home.hold_key(folder, token.channel)
-    name = await joining.join(client, token, key)
+    try:
+        name = await joining.join(client, token, key)
+    except NotPermitted:
+        if first:
+            # Judged and refused: this key will never count, and nothing half-done stays behind.
+            gateway_home.drop_key(folder, token.channel)
+        raise
     place = temporal.model_dump(include={"address", "namespace", "proxy", "proxy_credential"}, exclude_none=True)
     enrolled = gateway_home.Enrolled(token.channel, token.installation, token.manager_key)
     gateway_home.write(folder, token.gateway_id, name, temporal=place, enrolled=enrolled)

@@ -26,6 +26,7 @@ import os
 import secrets
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,18 @@ class GatewayHome:
             channels.public_text(key),
         )
         return key, parties
+
+
+def holds_key(folder: Path, channel: int) -> bool:
+    """Whether the home has a key for this channel already."""
+    return _key_path(folder, channel).exists()
+
+
+def drop_key(folder: Path, channel: int) -> None:
+    """Delete the key of a channel that came to nothing, and the home where nothing else is in it."""
+    _key_path(folder, channel).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def hold_key(folder: Path, channel: int) -> X25519PrivateKey:

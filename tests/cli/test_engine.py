@@ -88,6 +88,7 @@ async def test_add_and_join_a_gateway(engine: World, certgate: Certgate, tmp_pat
     assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
     again = await call("gateway", "join", "--token-file", str(token), "--gateway-home", str(tmp_path / "other"))
     assert (again.code, again.err.count("\n")) == (3, 1)
+    assert not (tmp_path / "other").exists()
     assert "was used before" in again.err
     # The same host may ask again: its answer may have been lost.
     assert (await call("gateway", "join", "--token-file", str(token), "--gateway-home", str(home))).code == 0
