@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 from activities.records import Records, authority_access, endpoint_access, gateway_place, keystore_access, load
 from model import access, naming, x509
 from model.errors import CertgateError
-from model.messages import AcceptCsr, Admission, CsrOutcome, GatewayPlace, Progress, RequestStart
+from model.messages import AcceptCsr, Admission, CsrOutcome, Earlier, GatewayPlace, Progress, RequestStart
 from model.rules import approval, certificates, names
 from model.states import CertificateStatus, InstallState, Outcome, Privilege
 from model.tables import (
@@ -104,6 +104,8 @@ class Admissions(Records):
             request.install_state = made.install_state
             request.reason = made.reason
             request.order_number = made.order_number or request.order_number
+            if made.step == "order.placed":
+                request.ordered_at = request.ordered_at or self._clock()
             request.closed = made.closed
             request.updated_at = self._clock()
             session.add(request)
@@ -182,6 +184,9 @@ class Admissions(Records):
             reminder_seconds=policy.reminder_seconds,
             expiry_seconds=policy.expiry_seconds,
             place=gateway_place(session, gateway, request),
+            way=request.order_way,
+            earlier=_earlier(session, request),
+            order_reason=request.order_reason,
         )
 
     def _automatic(self, session: Session, request: CertificateRequest) -> str | None:
@@ -197,6 +202,18 @@ class Admissions(Records):
             requester=access.grants_of(session, request.requester_id),
             scope=access.scope_of(request),
         )
+
+
+def _earlier(session: Session, request: CertificateRequest) -> Earlier | None:
+    """What the request renews or replaces, where that is of the same CA."""
+    certificate = session.get(Certificate, request.renews_certificate_id) if request.renews_certificate_id else None
+    if certificate is None:
+        return None
+    before = session.get_one(CertificateRequest, certificate.request_id)
+    if before.authority_id != request.authority_id or before.order_number is None:
+        return None
+    ari_identifier = x509.ari_identifier(x509.load_certificate(certificate.pem))
+    return Earlier(before.order_number, certificate.serial_number, ari_identifier)
 
 
 def _same_key(one_csr: str, another_csr: str) -> bool:

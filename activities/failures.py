@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from connectors.errors import (
     ConnectorError,
+    NameValidation,
     Pending,
     Permanent,
     RestoreFailed,
@@ -25,7 +26,7 @@ from connectors.errors import (
     Step,
 )
 from model.errors import CertgateError, Unavailable
-from model.messages import InstallStep, InstallTrouble
+from model.messages import InstallStep, InstallTrouble, OrderValidation
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +44,10 @@ def as_failures() -> Iterator[None]:
     try:
         yield
     except Pending as error:
+        # The details are what `operations/orders.py` reads of a step that is under way.
         raise ApplicationError(
             error.message,
+            [validation(one) for one in error.validations],
             type="Pending",
             next_retry_delay=_poll_delay(error.after),
             category=ApplicationErrorCategory.BENIGN,
@@ -93,6 +96,11 @@ async def heartbeating(state: Callable[[], str] = str) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+
+
+def validation(seen: NameValidation) -> OrderValidation:
+    """Where the CA stands with a name, as the message that carries it."""
+    return OrderValidation(seen.name, seen.state, seen.method, seen.missing, seen.error, seen.until)
 
 
 def steps(done: list[Step]) -> list[InstallStep]:

@@ -10,8 +10,13 @@ from activities.failures import as_failures, heartbeating
 from connectors.ca.contract import (
     CancelsOrders,
     CertificateAuthority,
+    CollectRequest,
+    EarlierOrder,
     FindsOrders,
+    Order,
     OrderRequest,
+    RenewsCertificates,
+    ReplacesCertificates,
     RevocationReason,
     RevokeRequest,
 )
@@ -26,6 +31,7 @@ from model.messages import (
     Withdrawn,
     WithdrawOrder,
 )
+from model.states import OrderWay
 
 _KEPT_OPEN = 64
 
@@ -39,25 +45,16 @@ class Orders:
 
     @activity.defn(name="orders.submit")
     async def submit(self, order: SubmitOrder) -> OrderPlaced:
-        """Look for an order with our reference first, and only then place one."""
+        """Look for an order of ours first, and only then place one."""
         with as_failures():
             async with heartbeating(lambda: f"ordering from {order.authority.name}"):
                 authority = self._authority(order.authority)
+                request = _request(order)
                 if isinstance(authority, FindsOrders):
-                    earlier = await authority.find(order.reference)
-                    if earlier is not None:
-                        return OrderPlaced(earlier.number, found=True)
-                placed = await authority.submit(
-                    OrderRequest(
-                        reference=order.reference,
-                        csr_pem=order.csr_pem,
-                        common_name=order.common_name,
-                        names=order.names,
-                        profile=order.profile,
-                        validity_seconds=order.validity_seconds,
-                        custom_fields=order.custom_fields,
-                    )
-                )
+                    there = await authority.find(request)
+                    if there is not None:
+                        return OrderPlaced(there.number, found=True)
+                placed = await _place(authority, request, order.way)
                 return OrderPlaced(placed.number, found=False)
 
     @activity.defn(name="orders.collect")
@@ -65,7 +62,8 @@ class Orders:
         """Fetch the certificate; fails with `Pending`, and so runs again after the CA's hint, until it is issued."""
         with as_failures():
             async with heartbeating(lambda: f"collecting order {order.order_number} from {order.authority.name}"):
-                issued = await self._authority(order.authority).collect(order.order_number)
+                wanted = CollectRequest(order.order_number, _request(order.order))
+                issued = await self._authority(order.authority).collect(wanted)
                 return Collected(issued.certificate_pem, list(issued.chain_pem))
 
     @activity.defn(name="orders.withdraw")
@@ -76,8 +74,8 @@ class Orders:
                 authority = self._authority(order.authority)
                 number = order.order_number
                 if number is None and isinstance(authority, FindsOrders):
-                    earlier = await authority.find(order.reference)
-                    number = earlier.number if earlier else None
+                    there = await authority.find(_request(order.order, order.reference))
+                    number = there.number if there else None
                 name = order.authority.name
                 if number is None:
                     return Withdrawn(None, f"{name} has no order for it.")
@@ -113,3 +111,30 @@ class Orders:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
         return self._open[key]
+
+
+async def _place(authority: CertificateAuthority, request: OrderRequest, way: OrderWay) -> Order:
+    """In the way that was asked for, where the CA knows it and the earlier order is one of its own."""
+    if request.earlier is not None and way == OrderWay.RENEW and isinstance(authority, RenewsCertificates):
+        return await authority.renew(request)
+    if request.earlier is not None and way == OrderWay.REPLACE and isinstance(authority, ReplacesCertificates):
+        return await authority.replace(request)
+    return await authority.submit(request)
+
+
+def _request(order: SubmitOrder | None, reference: str = "") -> OrderRequest:
+    if order is None:
+        # Asked by a release before this one, which gave no more than its reference.
+        return OrderRequest(reference=reference, csr_pem="", common_name="", names=[])
+    earlier = order.earlier
+    return OrderRequest(
+        reference=order.reference,
+        csr_pem=order.csr_pem,
+        common_name=order.common_name,
+        names=order.names,
+        profile=order.profile,
+        validity_seconds=order.validity_seconds,
+        custom_fields=order.custom_fields,
+        earlier=EarlierOrder(earlier.number, earlier.serial_number, earlier.ari_identifier) if earlier else None,
+        reason=order.reason,
+    )

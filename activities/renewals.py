@@ -19,7 +19,7 @@ from model.messages import (
 )
 from model.rules import renewal
 from model.rules.permissions import Scope
-from model.states import AccessMethod, CertificateStatus, InstallState, Outcome, Privilege
+from model.states import AccessMethod, CertificateStatus, InstallState, OrderWay, Outcome, Privilege
 from model.tables import (
     Certificate,
     CertificateAuthority,
@@ -102,6 +102,7 @@ class Renewals(Records):
                 comments=f"Renews certificate {certificate.id}.",
                 custom_fields=dict(before.custom_fields),
                 renews_certificate_id=certificate.id,
+                order_way=OrderWay.RENEW,
                 install_state=InstallState.NOT_STARTED,
                 started=True,
                 created_at=now,

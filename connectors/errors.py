@@ -16,8 +16,9 @@ Messages are one sentence for a person. They never contain a key, a passphrase o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 class ConnectorError(Exception):
@@ -36,12 +37,30 @@ class Retryable(ConnectorError):
         self.after = after
 
 
-class Pending(ConnectorError):
-    """The order is known and being worked on; ask again after `after` (the CA's own hint), if given."""
+@dataclass(frozen=True)
+class NameValidation:
+    """Where the CA stands with the proof that a name is ours (ACME authorization, DCV). `state` is ``pending``,
+    ``valid`` or ``failed``; `method` the way of proof (``dns-01``, ``CNAME``); `missing` says what has to be done for
+    it by a person or is awaited, `error` what the CA said was wrong. Nothing in it is secret."""
 
-    def __init__(self, message: str, after: timedelta | None = None) -> None:
+    name: str
+    state: str
+    method: str = ""
+    missing: str = ""
+    error: str = ""
+    until: datetime | None = None
+
+
+class Pending(ConnectorError):
+    """The order is known and being worked on; ask again after `after` (the CA's own hint), if given. `validations` tell
+    which names the CA has proof for."""
+
+    def __init__(
+        self, message: str, after: timedelta | None = None, validations: Sequence[NameValidation] = ()
+    ) -> None:
         super().__init__(message)
         self.after = after
+        self.validations = list(validations)
 
 
 class Permanent(ConnectorError):

@@ -38,6 +38,15 @@ class InstallState(StrEnum):
     FAILED = "FAILED"
 
 
+class OrderWay(StrEnum):
+    """What a request is to the CA: a first certificate, the renewal of an earlier one, or its replacement before its
+    time (a reissue, where the CA has that)."""
+
+    NEW = "new"
+    RENEW = "renew"
+    REPLACE = "replace"
+
+
 class DelegationMode(StrEnum):
     """Whom a gateway serves: every organization, or those it is delegated to."""
 

@@ -21,6 +21,7 @@ from model.states import (
     EndpointStatus,
     InstallMode,
     InstallState,
+    OrderWay,
     Outcome,
     Role,
     Verdict,
@@ -416,6 +417,9 @@ class CertificateRequest(SQLModel, table=True):
     comments: str = Field(default="", max_length=1024)
     custom_fields: dict[str, str] = _json(dict)
     renews_certificate_id: int | None = Field(default=None, index=True)
+    order_way: OrderWay = _word(OrderWay, OrderWay.NEW)
+    order_reason: str = Field(default="", max_length=256)
+    ordered_at: datetime | None = _time(null=True)
     status: CertificateStatus = _word(CertificateStatus, CertificateStatus.REQUESTED)
     install_state: InstallState = _word(InstallState, InstallState.NOT_CONFIGURED)
     order_number: str | None = Field(default=None, max_length=128, index=True)

@@ -11,6 +11,7 @@ Fingerprints and key identifiers are SHA-256, lower-case hex without colons. Cha
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -122,6 +123,21 @@ def fingerprint(certificate: x509.Certificate) -> str:
 def serial_hex(certificate: x509.Certificate) -> str:
     """The serial number as lower-case hex without leading zeros."""
     return format(certificate.serial_number, "x")
+
+
+def ari_identifier(certificate: x509.Certificate) -> str | None:
+    """The certificate's identifier of RFC 9773 section 4.1: the key identifier of its authority and its serial number,
+    both Base64url without padding; None where it names no such key identifier."""
+    try:
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return None
+    if issuer is None:
+        return None
+    number = certificate.serial_number
+    # The DER bytes of the serial number: its sign bit is zero, so there may be a leading zero byte.
+    serial = number.to_bytes(number.bit_length() // 8 + 1, "big")
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode("ascii") for part in (issuer, serial))
 
 
 def public_key_sha256(of: x509.Certificate | x509.CertificateSigningRequest | CertificatePublicKeyTypes) -> str:

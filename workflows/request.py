@@ -187,18 +187,7 @@ class CertificateRequestWorkflow(RequestDispatch):
             if self._csr_pem != approved:
                 return
             place = await self._serving()
-        assert self._csr_pem is not None
-        order = m.SubmitOrder(
-            authority=admission.authority,
-            reference=admission.reference,
-            csr_pem=self._csr_pem,
-            common_name=admission.common_name,
-            names=admission.names,
-            profile=admission.authority_profile,
-            validity_seconds=admission.validity_seconds,
-            custom_fields=admission.custom_fields,
-        )
-        placed: m.OrderPlaced = await self._at_authority(Orders.submit, order, first=place)
+        placed: m.OrderPlaced = await self._at_authority(Orders.submit, self._ordered(admission.authority), first=place)
         self._order_number = placed.order_number
         self._status = CertificateStatus.APPLIED
         found = " (it was there before)" if placed.found else ""
@@ -207,11 +196,29 @@ class CertificateRequestWorkflow(RequestDispatch):
         )
         self._project(CertificateStatus.APPLIED, InstallState.CERT_PROCESSING, f"order {placed.order_number} at the CA")
 
+    def _ordered(self, authority: m.AuthorityAccess) -> m.SubmitOrder:
+        """The order, the same words each time."""
+        admission = self._admitted
+        assert self._csr_pem is not None
+        return m.SubmitOrder(
+            authority=authority,
+            reference=admission.reference,
+            csr_pem=self._csr_pem,
+            common_name=admission.common_name,
+            names=admission.names,
+            profile=admission.authority_profile,
+            validity_seconds=admission.validity_seconds,
+            custom_fields=admission.custom_fields,
+            way=admission.way,
+            earlier=admission.earlier,
+            reason=admission.order_reason,
+        )
+
     async def _collect(self) -> None:
         admission = self._admitted
         assert admission.authority is not None
         assert self._order_number is not None
-        order = m.CollectOrder(admission.authority, self._order_number)
+        order = m.CollectOrder(admission.authority, self._order_number, self._ordered(admission.authority))
         collected: m.Collected = await self._at_authority(Orders.collect, order)
         self._certificate_pem, self._chain_pem = collected.certificate_pem, collected.chain_pem
 
@@ -392,7 +399,7 @@ class CertificateRequestWorkflow(RequestDispatch):
         await self._discard_key()
 
     async def _withdraw(self, admission: m.Admission, authority: m.AuthorityAccess) -> str:
-        order = m.WithdrawOrder(authority, admission.reference, self._order_number)
+        order = m.WithdrawOrder(authority, admission.reference, self._order_number, self._ordered(authority))
         place = await self._whereabouts()
         try:
             withdrawn: m.Withdrawn = await at_queue(

@@ -8,7 +8,7 @@ from typing import Any
 
 from model.keys import KeyAlgorithm
 from model.messages.places import GatewayPlace
-from model.states import CertificateStatus, InstallMode, InstallState, Verdict
+from model.states import CertificateStatus, InstallMode, InstallState, OrderWay, Verdict
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,16 @@ class AuthorityAccess:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """The order and certificate at the same CA that a request renews or replaces (`EarlierOrder` of
+    `connectors/ca/contract.py`)."""
+
+    number: str
+    serial_number: str
+    ari_identifier: str | None = None
+
+
+@dataclass(frozen=True)
 class EndpointAccess:
     """An endpoint as its gateway opens it. `id` keys the lock and the journal."""
 
@@ -107,6 +117,9 @@ class Admission:
     expiry_seconds: int = 30 * 86_400
     # None where the request was admitted under 0.1, which knew no channels.
     place: GatewayPlace | None = None
+    way: OrderWay = OrderWay.NEW
+    earlier: Earlier | None = None
+    order_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,6 +229,9 @@ class SubmitOrder:
     profile: str | None
     validity_seconds: int | None
     custom_fields: dict[str, str]
+    way: OrderWay = OrderWay.NEW
+    earlier: Earlier | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,10 +244,24 @@ class OrderPlaced:
 
 @dataclass(frozen=True)
 class CollectOrder:
-    """Fetch what was ordered."""
+    """Fetch what was ordered; `order` is None where 0.2 asks."""
 
     authority: AuthorityAccess
     order_number: str
+    order: SubmitOrder | None = None
+
+
+@dataclass(frozen=True)
+class OrderValidation:
+    """Where the CA stands with the proof that a name is ours (`NameValidation` of `connectors/errors.py`): details of
+    the failure with which an `orders.collect` that is not yet over ended last."""
+
+    name: str
+    state: str
+    method: str = ""
+    missing: str = ""
+    error: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +279,7 @@ class WithdrawOrder:
     authority: AuthorityAccess
     reference: str
     order_number: str | None
+    order: SubmitOrder | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import BaseModel, ConfigDict
 
 from connectors import registry
-from connectors.ca.contract import Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
+from connectors.ca.contract import CollectRequest, Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
 from connectors.errors import AuthorityFault, Permanent, Retryable
 from connectors.keystores.contract import Entry, SigningRequest
 from connectors.registry import ConnectorType, Surroundings
@@ -51,18 +51,18 @@ class RogueAuthority:
         self.orders[request.reference] = request
         return Order(number)
 
-    async def find(self, reference: str) -> Order | None:
+    async def find(self, request: OrderRequest) -> Order | None:
         """By reference, so that nothing is ordered twice."""
         numbers = {name: f"R-{index + 1}" for index, name in enumerate(self.orders)}
-        return Order(numbers[reference]) if reference in numbers else None
+        return Order(numbers[request.reference]) if request.reference in numbers else None
 
-    async def collect(self, order_number: str) -> IssuedCertificate:
+    async def collect(self, request: CollectRequest) -> IssuedCertificate:
         """A certificate with today's fault."""
         if self.fault == "garbage":
             raise AuthorityFault("The rogue CA sent something that is no certificate.")
         if self.fault == "busy":
             raise Retryable("The rogue CA is busy.", dt.timedelta(milliseconds=300))
-        order = list(self.orders.values())[int(order_number[2:]) - 1]
+        order = list(self.orders.values())[int(request.number[2:]) - 1]
         return IssuedCertificate(self._issue(order), [])
 
     async def revoke(self, request: RevokeRequest) -> None:

@@ -7,7 +7,14 @@ import threading
 from collections.abc import Sequence
 from datetime import timedelta
 
-from connectors.ca.contract import Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
+from connectors.ca.contract import (
+    CollectRequest,
+    Health,
+    IssuedCertificate,
+    Order,
+    OrderRequest,
+    RevokeRequest,
+)
 from connectors.ca.private import issuance, material, revocation
 from connectors.ca.private.ledger import Ledger, OrderRecord, OrderState, StoredList
 from connectors.ca.private.settings import Settings
@@ -46,18 +53,18 @@ class PrivateAuthority:
         """
         return await asyncio.to_thread(self._submit, request)
 
-    async def collect(self, order_number: str) -> IssuedCertificate:
+    async def collect(self, request: CollectRequest) -> IssuedCertificate:
         """The certificate, the same bytes at every call, and the intermediate; the root is not sent."""
-        return await asyncio.to_thread(self._collect, order_number)
+        return await asyncio.to_thread(self._collect, request.number)
 
     async def revoke(self, request: RevokeRequest) -> None:
         """See `CertificateAuthority.revoke`; the first reason stays."""
         await asyncio.to_thread(self._revoke, request)
 
-    async def find(self, reference: str) -> Order | None:
+    async def find(self, request: OrderRequest) -> Order | None:
         """See `FindsOrders.find`."""
         _, ledger = await asyncio.to_thread(self._open)
-        record = await asyncio.to_thread(ledger.by_reference, reference)
+        record = await asyncio.to_thread(ledger.by_reference, request.reference)
         return Order(record.number) if record else None
 
     async def withdraw(self, order_number: str) -> bool:

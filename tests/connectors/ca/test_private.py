@@ -26,6 +26,7 @@ from cryptography.x509 import ocsp
 from connectors.ca.contract import (
     CancelsOrders,
     CertificateAuthority,
+    CollectRequest,
     FindsOrders,
     IssuedCertificate,
     OrderRequest,
@@ -71,6 +72,10 @@ def order(
     return OrderRequest(reference, make_csr(key or shared_key(KeyAlgorithm.EC_P256), names), names[0], names, **more)
 
 
+def collecting(number: str) -> CollectRequest:
+    return CollectRequest(number, order())
+
+
 def revocation(number: str, issued: IssuedCertificate, reason: RevocationReason) -> RevokeRequest:
     serial = x509.serial_hex(x509.load_certificate(issued.certificate_pem))
     return RevokeRequest(number, issued.certificate_pem, serial, reason)
@@ -100,13 +105,13 @@ def test_it_is_what_the_contract_asks(tmp_path: Path) -> None:
 async def test_an_order_is_issued_at_once_and_collected_twice_alike(tmp_path: Path) -> None:
     clock = Clock()
     ca = open_ca(tmp_path, clock)
-    assert await ca.find("request-1") is None
+    assert await ca.find(order()) is None
     placed = await ca.submit(order())
     assert placed.number == "P-000001"
-    assert await ca.find("request-1") == placed
+    assert await ca.find(order()) == placed
     assert await ca.submit(order()) == placed
-    issued = await ca.collect(placed.number)
-    assert await open_ca(tmp_path, clock).collect(placed.number) == issued
+    issued = await ca.collect(collecting(placed.number))
+    assert await open_ca(tmp_path, clock).collect(collecting(placed.number)) == issued
     facts = await checked(ca, issued, NAMES, clock.now)
     assert facts.names == tuple(NAMES)
     assert facts.not_after - facts.not_before == timedelta(days=47, seconds=-1)
@@ -119,7 +124,7 @@ async def test_an_order_is_issued_at_once_and_collected_twice_alike(tmp_path: Pa
 async def test_openssl_and_the_strict_profile_agree(tmp_path: Path) -> None:
     ca = open_ca(tmp_path)
     placed = await ca.submit(order())
-    issued = await ca.collect(placed.number)
+    issued = await ca.collect(collecting(placed.number))
     for name, text in [("leaf", issued.certificate_pem), ("chain", issued.chain_pem[0])]:
         (tmp_path / name).write_text(text)
     (tmp_path / "root").write_text((await ca.trust_anchors())[0])
@@ -133,7 +138,7 @@ async def test_openssl_and_the_strict_profile_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("algorithm", [one for one in KeyAlgorithm if one is not KeyAlgorithm.ED25519])
 async def test_every_usual_key(tmp_path: Path, algorithm: KeyAlgorithm) -> None:
     ca = open_ca(tmp_path)
-    issued = await ca.collect((await ca.submit(order(key=shared_key(algorithm)))).number)
+    issued = await ca.collect(collecting((await ca.submit(order(key=shared_key(algorithm)))).number))
     usage = x509.load_certificate(issued.certificate_pem).extensions.get_extension_for_class(crypto.KeyUsage).value
     assert usage.key_encipherment is algorithm.startswith("rsa")
     assert await checked(ca, issued, NAMES, datetime.now(UTC))
@@ -144,7 +149,7 @@ async def test_edwards_curves_where_a_profile_lists_them(tmp_path: Path) -> None
     with pytest.raises(Permanent, match=r"takes keys of type .*, and the request has ed25519"):
         await open_ca(tmp_path).submit(wanted)
     ca = open_ca(tmp_path, profiles={"server": {"validity_seconds": 3600, "algorithms": ["ed25519"]}})
-    assert await checked(ca, await ca.collect((await ca.submit(wanted)).number), NAMES, datetime.now(UTC))
+    assert await checked(ca, await ca.collect(collecting((await ca.submit(wanted)).number)), NAMES, datetime.now(UTC))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ async def test_edwards_curves_where_a_profile_lists_them(tmp_path: Path) -> None
 async def test_profiles_and_validity(tmp_path: Path, profile: str | None, asked: int | None, seconds: int) -> None:
     clock = Clock()
     ca = open_ca(tmp_path, clock)
-    issued = await ca.collect((await ca.submit(order(profile=profile, validity_seconds=asked))).number)
+    issued = await ca.collect(collecting((await ca.submit(order(profile=profile, validity_seconds=asked))).number))
     facts = await checked(ca, issued, NAMES, clock.now)
     assert (facts.not_after - facts.not_before).total_seconds() == seconds - 1
     assert clock.now - facts.not_before <= timedelta(seconds=301)
@@ -201,29 +206,29 @@ async def test_a_delayed_order_is_pending_with_a_hint(tmp_path: Path) -> None:
     placed = await ca.submit(order())
     clock.now += timedelta(seconds=30)
     with pytest.raises(Pending, match="P-000001 is being worked on until 2027-03-01 12:01:30 UTC") as caught:
-        await ca.collect(placed.number)
+        await ca.collect(collecting(placed.number))
     assert caught.value.after == timedelta(seconds=60)
     clock.now += timedelta(seconds=60)
-    assert await ca.collect(placed.number) == await ca.collect(placed.number)
+    assert await ca.collect(collecting(placed.number)) == await ca.collect(collecting(placed.number))
 
 
 async def test_manual_issuance(tmp_path: Path) -> None:
     ca = open_ca(tmp_path, manual=True)
     one, two, three = [(await ca.submit(order(f"request-{number}"))).number for number in (1, 2, 3)]
     with pytest.raises(Pending, match="waits for the owner of the CA"):
-        await ca.collect(one)
+        await ca.collect(collecting(one))
     await ca.release(one)
     await ca.release(one)
-    assert (await ca.collect(one)).certificate_pem
+    assert (await ca.collect(collecting(one))).certificate_pem
     await ca.reject(two, "  the name is not ours.\n")
     with pytest.raises(Permanent, match=r"rejected order P-000002: the name is not ours\.$"):
-        await ca.collect(two)
+        await ca.collect(collecting(two))
     assert await ca.withdraw(three) is True
     assert await ca.withdraw(three) is True
     assert await ca.withdraw(two) is True
     assert await ca.withdraw(one) is False
     with pytest.raises(Permanent, match="withdrawn"):
-        await ca.collect(three)
+        await ca.collect(collecting(three))
     for number in (one, two, three):
         with pytest.raises(Permanent, match="not pending any more"):
             await ca.release(number)
@@ -241,7 +246,7 @@ async def test_an_order_that_is_not_there(tmp_path: Path, number: str) -> None:
     ca = open_ca(tmp_path)
     await ca.submit(order())
     with pytest.raises(Permanent, match="has no order"):
-        await ca.collect(number)
+        await ca.collect(collecting(number))
 
 
 async def test_constraints_hold_for_orders_and_stand_in_the_intermediate(tmp_path: Path) -> None:
@@ -260,7 +265,7 @@ async def test_constraints_hold_for_orders_and_stand_in_the_intermediate(tmp_pat
     ):
         with pytest.raises(Permanent, match="outside the names that this CA may issue for"):
             await ca.submit(order(names=[bad]))
-    issued = await ca.collect((await ca.submit(order(names=["www.example.com", "10.0.0.7"]))).number)
+    issued = await ca.collect(collecting((await ca.submit(order(names=["www.example.com", "10.0.0.7"]))).number))
     assert await checked(ca, issued, ["www.example.com", "10.0.0.7"], datetime.now(UTC))
     intermediate = x509.load_certificate(issued.chain_pem[0])
     extension = intermediate.extensions.get_extension_for_class(crypto.NameConstraints)
@@ -275,7 +280,7 @@ async def test_addresses_only(tmp_path: Path) -> None:
     ca = open_ca(tmp_path, permitted_names=["10.0.0.0/8"])
     with pytest.raises(Permanent, match="outside"):
         await ca.submit(order(names=["www.example.com"]))
-    issued = await ca.collect((await ca.submit(order(names=["10.0.0.7"]))).number)
+    issued = await ca.collect(collecting((await ca.submit(order(names=["10.0.0.7"]))).number))
     assert await checked(ca, issued, ["10.0.0.7"], datetime.now(UTC))
 
 
@@ -320,7 +325,7 @@ async def test_serial_numbers_are_long_random_and_positive(tmp_path: Path) -> No
     ca = open_ca(tmp_path)
     serials = set()
     for number in range(20):
-        issued = await ca.collect((await ca.submit(order(f"request-{number}"))).number)
+        issued = await ca.collect(collecting((await ca.submit(order(f"request-{number}"))).number))
         serials.add(x509.load_certificate(issued.certificate_pem).serial_number)
     assert len(serials) == 20
     assert all(0 < serial < 1 << 127 for serial in serials)
@@ -402,7 +407,7 @@ async def test_revocation_list(tmp_path: Path) -> None:
     ca = open_ca(tmp_path, clock, revocation_url="http://pki.example.com/ca.crl")
     issuer = x509.load_certificate(await ca.issuer())
     numbers = [(await ca.submit(order(f"request-{number}"))).number for number in range(3)]
-    issued = [await ca.collect(number) for number in numbers]
+    issued = [await ca.collect(collecting(number)) for number in numbers]
     empty = crypto.load_der_x509_crl(await ca.crl())
     assert len(empty) == 0
     assert await ca.crl() == await ca.crl()
@@ -430,14 +435,14 @@ async def test_revocation_list(tmp_path: Path) -> None:
     clock.now += timedelta(days=60)
     assert len(crypto.load_der_x509_crl(await ca.crl())) == 0  # expired ones drop out
     with pytest.raises(Permanent, match="is revoked"):
-        await ca.collect(numbers[0])
+        await ca.collect(collecting(numbers[0]))
 
 
 async def test_only_the_certificate_of_the_order_is_revoked(tmp_path: Path) -> None:
     ca = open_ca(tmp_path, manual=True)
     one, two = (await ca.submit(order("request-1"))).number, (await ca.submit(order("request-2"))).number
     await ca.release(one)
-    issued = await ca.collect(one)
+    issued = await ca.collect(collecting(one))
     request = revocation(one, issued, RevocationReason.SUPERSEDED)
     with pytest.raises(Permanent, match="has no certificate to revoke; it is pending"):
         await ca.revoke(RevokeRequest(two, issued.certificate_pem, request.serial_number, request.reason))
@@ -452,7 +457,7 @@ async def test_ocsp(tmp_path: Path, algorithm: hashes.HashAlgorithm) -> None:
     ca = open_ca(tmp_path, clock, ocsp_url="http://pki.example.com/ocsp")
     issuer = x509.load_certificate(await ca.issuer())
     number = (await ca.submit(order())).number
-    issued = await ca.collect(number)
+    issued = await ca.collect(collecting(number))
     leaf = x509.load_certificate(issued.certificate_pem)
     builder = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, algorithm)
     request = builder.add_extension(crypto.OCSPNonce(b"n" * 32), critical=False).build()
@@ -498,7 +503,7 @@ def _race(home: str, csr: str, barrier: Any, results: Any) -> None:
         ca = open_ca(Path(home))
         barrier.wait()
         number = (await ca.submit(OrderRequest("request-1", csr, NAMES[0], NAMES))).number
-        return (await ca.trust_anchors())[0], number, (await ca.collect(number)).certificate_pem
+        return (await ca.trust_anchors())[0], number, (await ca.collect(collecting(number))).certificate_pem
 
     results.put(asyncio.run(act()))
 
@@ -543,7 +548,7 @@ async def act():
     ca = open_ca(pathlib.Path(home))
     order = await ca.submit(OrderRequest("request-1", csr, NAMES[0], NAMES))
     if point == "after the commit": die()
-    await ca.collect(order.number)
+    await ca.collect(collecting(order.number))
 asyncio.run(act())
 """
 
@@ -573,7 +578,7 @@ async def test_killed_at_any_point_there_is_one_order_and_one_certificate(tmp_pa
     ca = open_ca(tmp_path)
     placed = await ca.submit(wanted)
     assert placed.number == "P-000001"
-    issued = await ca.collect(placed.number)
+    issued = await ca.collect(collecting(placed.number))
     assert await checked(ca, issued, NAMES, datetime.now(UTC))
     assert [record.state for record in await ca.orders()] == [OrderState.ISSUED]
     assert {name: (folder / name).read_bytes() for name in before} == before

@@ -29,7 +29,7 @@ from pkilint.bin import (  # type: ignore[import-untyped]
 from connectors.ca.contract import RevocationReason
 from model import x509
 from model.keys import KeyAlgorithm
-from tests.connectors.ca.test_private import open_ca, order, revocation
+from tests.connectors.ca.test_private import collecting, open_ca, order, revocation
 from tests.pki import shared_key
 
 # pkilint's commands leave the files that they read to the garbage collector.
@@ -77,7 +77,7 @@ async def test_leafs(tmp_path: Path, findings: Callable[..., set[str]], algorith
     for number, names in enumerate([["www.example.com", "10.0.0.7", "fd00::7"], [LONG_NAME], ["*.example.com"]]):
         placed = await ca.submit(order(f"request-{number}", key=shared_key(algorithm), names=names))
         leaf = tmp_path / f"leaf-{number}"
-        leaf.write_text((await ca.collect(placed.number)).certificate_pem)
+        leaf.write_text((await ca.collect(collecting(placed.number))).certificate_pem)
         assert findings(lint_pkix_cert.main, leaf) == (WILDCARD if names[0].startswith("*") else set())
         assert findings(lint_pkix_signer_signee_cert_chain.main, tmp_path / "issuer", leaf) == set()
         forum = findings(lint_cabf_serverauth_cert.main, "-t", "DV-FINAL-CERTIFICATE", leaf, severity="ERROR")
@@ -103,7 +103,7 @@ async def test_revocation_list_and_ocsp(tmp_path: Path, findings: Callable[..., 
     issuer = x509.load_certificate(await ca.issuer())
     for number, reason in enumerate(RevocationReason):
         placed = await ca.submit(order(f"request-{number}", names=["www.example.com"]))
-        issued = await ca.collect(placed.number)
+        issued = await ca.collect(collecting(placed.number))
         (tmp_path / "leaf").write_text(issued.certificate_pem)
         assert findings(lint_pkix_cert.main, tmp_path / "leaf") == set()
         leaf = x509.load_certificate(issued.certificate_pem)
