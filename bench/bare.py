@@ -50,13 +50,13 @@ class Step:
 
 # The lengths that a plain request's payloads have (P-256, private CA, one name).
 STEPS = {
-    "records.admit": Step(takes=1, gives=955),
+    "records.admit": Step(takes=1, gives=1010),
     "keys.prepare": Step(takes=120, gives=424),
     "records.accept_csr": Step(takes=430, gives=12),
     "records.decide": Step(takes=80, gives=18),
-    "orders.submit": Step(takes=713, gives=20),
+    "orders.submit": Step(takes=765, gives=20),
     "records.progress": Step(takes=200, gives=0),
-    "orders.collect": Step(takes=140, gives=1548),
+    "orders.collect": Step(takes=940, gives=1548),
     "records.request_place": Step(takes=20, gives=80),
     "records.accept_certificate": Step(takes=1550, gives=932),
     "records.plan_install": Step(takes=10, gives=105),
