@@ -393,7 +393,7 @@ class _Buyer:
             # The worst moment is after the work was done and before anybody knows: drawn more often.
             lines = self._lines[step]
             at = (
-                self.dice.randint(max(1, lines - 15), lines)
+                self.dice.randint(max(1, lines - 3), lines)
                 if self.dice.random() < 0.4
                 else self.dice.randint(1, lines)
             )
