@@ -393,9 +393,7 @@ class _Buyer:
             # The worst moment is after the work was done and before anybody knows: drawn more often.
             lines = self._lines[step]
             at = (
-                self.dice.randint(max(1, lines - 3), lines)
-                if self.dice.random() < 0.4
-                else self.dice.randint(1, lines)
+                self.dice.randint(max(1, lines - 3), lines) if self.dice.random() < 0.4 else self.dice.randint(1, lines)
             )
             survived = await self.zygote.run(Job(step, order, number, self.home, at, self.environment))
             if survived is not None and survived.result is not None:
