@@ -11,7 +11,7 @@ from model import access, naming, x509
 from model.errors import CertgateError
 from model.messages import AcceptCsr, Admission, CsrOutcome, Earlier, GatewayPlace, Progress, RequestStart
 from model.rules import approval, certificates, names
-from model.states import CertificateStatus, InstallState, Outcome, Privilege
+from model.states import CertificateStatus, InstallState, OrderWay, Outcome, Privilege
 from model.tables import (
     Administrator,
     Certificate,
@@ -139,8 +139,7 @@ class Admissions(Records):
             return f"The keystore that this request chose was removed from gateway {gateway.name}: submit it again."
         if not authority.active:
             return f"CA {authority.name} is switched off."
-        renewal = request.renews_certificate_id is not None
-        privilege = Privilege.RENEW if renewal else Privilege.REQUEST
+        privilege = _privilege(request)
         # A renewal that the clock asked for runs under the right of whoever requested the first certificate.
         if not access.permitted(session, requester, privilege, access.scope_of(request)):
             return f"{requester.login} may no longer {privilege} certificates for this organization."
@@ -204,10 +203,17 @@ class Admissions(Records):
         )
 
 
+def _privilege(request: CertificateRequest) -> Privilege:
+    """What the requester must be allowed to do."""
+    if request.order_way == OrderWay.REPLACE:
+        return Privilege.REPLACE
+    return Privilege.RENEW if request.renews_certificate_id is not None else Privilege.REQUEST
+
+
 def _earlier(session: Session, request: CertificateRequest) -> Earlier | None:
-    """What the request renews or replaces, where that is of the same CA."""
+    """What the request renews or replaces at its CA; None where that is of another CA, or is not to be built upon."""
     certificate = session.get(Certificate, request.renews_certificate_id) if request.renews_certificate_id else None
-    if certificate is None:
+    if certificate is None or request.order_way == OrderWay.NEW:
         return None
     before = session.get_one(CertificateRequest, certificate.request_id)
     if before.authority_id != request.authority_id or before.order_number is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from sqlmodel import Session, select
 from temporalio import activity
 
@@ -27,6 +30,11 @@ from model.tables import (
     CertificateRequest,
     Gateway,
     Organization,
+)
+
+_LONGEST_REASON = 256
+_DOES: Mapping[OrderWay, str] = MappingProxyType(
+    {OrderWay.RENEW: "Renews", OrderWay.REPLACE: "Replaces", OrderWay.NEW: "Takes the place of"}
 )
 
 
@@ -82,7 +90,8 @@ class Renewals(Records):
                 assert open_request.id is not None
                 return RenewalOpened(open_request.id)
             before = session.get_one(CertificateRequest, certificate.request_id)
-            profile = session.get_one(CertificateProfile, before.profile_id)
+            other = session.get(CertificateProfile, wanted.profile_id) if wanted.profile_id else None
+            profile = other or session.get_one(CertificateProfile, before.profile_id)
             asker = access.administrator_of(session, wanted.asked_by) if wanted.asked_by else None
             now = self._clock()
             request = CertificateRequest(
@@ -91,18 +100,19 @@ class Renewals(Records):
                 requester_id=asker.id if asker and asker.id else before.requester_id,
                 common_name=before.common_name,
                 names=list(before.names),
-                profile_id=before.profile_id,
-                authority_id=before.authority_id,
+                profile_id=profile.id or before.profile_id,
+                authority_id=other.authority_id if other else before.authority_id,
                 gateway_id=before.gateway_id,
                 endpoint_id=before.endpoint_id,
                 binding=before.binding,
                 keystore_id=before.keystore_id,
-                key_algorithm=before.key_algorithm,
+                key_algorithm=other.key_algorithm if other else before.key_algorithm,
                 install_mode=before.install_mode,
-                comments=f"Renews certificate {certificate.id}.",
+                comments=f"{_DOES[wanted.way]} certificate {certificate.id}.",
                 custom_fields=dict(before.custom_fields),
                 renews_certificate_id=certificate.id,
-                order_way=OrderWay.RENEW,
+                order_way=wanted.way,
+                order_reason=wanted.reason[:_LONGEST_REASON],
                 install_state=InstallState.NOT_STARTED,
                 started=True,
                 created_at=now,
@@ -111,10 +121,14 @@ class Renewals(Records):
             session.add(request)
             session.flush()
             assert request.id is not None
-            request.key_alias = before.key_alias if profile.reuse_key else naming.key_alias(request.id)
+            new_key = not profile.reuse_key if wanted.new_key is None else wanted.new_key
+            new_key = new_key or request.key_algorithm != before.key_algorithm
+            request.key_alias = naming.key_alias(request.id) if new_key else before.key_alias
             session.add(request)
+            what = "Replacement" if wanted.way == OrderWay.REPLACE else "Renewal"
             why = f"asked by {wanted.asked_by}" if wanted.asked_by else "its time has come"
-            self.tell(session, request, "request.submitted", f"Renewal of certificate {certificate.id}: {why}.")
+            why += f" ({wanted.reason})" if wanted.reason else ""
+            self.tell(session, request, "request.submitted", f"{what} of certificate {certificate.id}: {why}.")
             return RenewalOpened(request.id)
 
     @activity.defn(name="records.rest_renewal")

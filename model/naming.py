@@ -30,6 +30,16 @@ def revocation_workflow(certificate_id: int) -> str:
     return f"revocation-{certificate_id}"
 
 
+def authority_workflow(authority_id: int) -> str:
+    """Workflow id of the watch over what a CA says of its certificates."""
+    return f"authority-{authority_id}"
+
+
+def campaign_workflow(campaign_id: int) -> str:
+    """Workflow id of a replacement campaign."""
+    return f"campaign-{campaign_id}"
+
+
 def join_workflow(gateway_id: int, public_key: str) -> str:
     """Workflow id of a gateway's join: one for each key, so that a second host is judged as one."""
     return f"join-{gateway_id}-{hashlib.sha256(public_key.encode()).hexdigest()[:16]}"

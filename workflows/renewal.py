@@ -1,7 +1,8 @@
 """A certificate in use: sleeps until its renewal is due, renews, and sleeps again if that failed.
 
-Its own end comes when the new certificate is served (that one has its own watch then), when the certificate is revoked
-or replaced, or when it has expired and is not renewed by itself.
+A renewal or a replacement is also done at once on an administrator's word, or on a replacement campaign's, which is
+answered when the request has ended. Its own end comes when the new certificate is served (that one has its own watch
+then), when the certificate is revoked or replaced, or when it has expired and is not renewed by itself.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from workflows.steps import records
 with workflow.unsafe.imports_passed_through():
     from activities.renewals import Renewals
     from model import messages as m
-    from model.naming import request_workflow
-    from model.states import CertificateStatus, InstallState
+    from model.naming import campaign_workflow, request_workflow, revocation_workflow
+    from model.states import CertificateStatus, InstallState, OrderWay
 
 # A wait is cut into pieces of this length, so that a rule that changes with a release is looked at within the month.
 _LONGEST_SLEEP = timedelta(days=30)
 # The request that renews is looked at this often if it runs under somebody else's hand.
 _LOOK_AGAIN = timedelta(hours=1)
+_STILL_OPEN = "is still open"
+
+
+class _RunsElsewhere(Exception):
+    """The request that renews runs under somebody else's hand, and something has changed."""
 
 
 @workflow.defn(name="CertificateRenewal")
@@ -35,7 +41,9 @@ class CertificateRenewalWorkflow:
         self._start = start
         self._failures = start.failures
         self._rest_until = start.rest_until
-        self._asked_by: str | None = None
+        self._word: m.OrderWord | None = None
+        # Campaigns that ordered and are not yet answered.
+        self._campaigns = list(start.campaigns)
         self._woken = False
         self._plan: m.RenewalPlan | None = None
         self._request_id: int | None = None
@@ -46,21 +54,31 @@ class CertificateRenewalWorkflow:
         """Plan, wait, renew, until there is nothing left to watch."""
         while True:
             self._woken = False
+            word = self._word
             plan = await records(
-                Renewals.plan_renewal, m.PlanRenewal(start.certificate_id, self._asked_by, self._rest_until)
+                Renewals.plan_renewal,
+                m.PlanRenewal(
+                    start.certificate_id,
+                    word.administrator if word else None,
+                    self._rest_until,
+                    word.way if word else OrderWay.RENEW,
+                ),
             )
             self._show(plan)
             if plan.step == "stop":
                 self._ended = True
+                await self._answer(self._request_id, _problem(plan))
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self.view()
             if plan.step == "wait":
                 await self._sleep(plan)
             else:
-                await self._renew(start.certificate_id)
-            if workflow.info().is_continue_as_new_suggested() and self._asked_by is None:
+                await self._renew(start.certificate_id, plan)
+            if workflow.info().is_continue_as_new_suggested() and self._word is None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(m.RenewalStart(start.certificate_id, self._failures, self._rest_until))
+                workflow.continue_as_new(
+                    m.RenewalStart(start.certificate_id, self._failures, self._rest_until, self._campaigns)
+                )
 
     async def _sleep(self, plan: m.RenewalPlan) -> None:
         pause = min(max(plan.at - workflow.now(), timedelta(seconds=1)), _LONGEST_SLEEP)
@@ -69,13 +87,20 @@ class CertificateRenewalWorkflow:
         except TimeoutError:
             return
 
-    async def _renew(self, certificate_id: int) -> None:
-        asked_by, self._asked_by = self._asked_by, None
-        opened = await records(Renewals.open_renewal, m.OpenRenewal(certificate_id, asked_by))
+    async def _renew(self, certificate_id: int, plan: m.RenewalPlan) -> None:
+        word, self._word = self._word, None
+        opened = await records(Renewals.open_renewal, _wanted(certificate_id, plan, word))
         self._request_id = opened.request_id
         workflow.set_current_details(f"Being renewed by request {opened.request_id}.")
-        reason = await self._run_request(opened.request_id)
+        try:
+            reason = await self._run_request(opened.request_id)
+        except _RunsElsewhere:
+            # Whoever waits for its end is answered when that is known.
+            return
         if reason is None:
+            await self._answer(opened.request_id, None)
+            if word is not None and word.revocation_reason is not None:
+                await self._revoke(certificate_id, word, word.revocation_reason)
             return
         self._failures += 1
         rest = await records(
@@ -83,6 +108,32 @@ class CertificateRenewalWorkflow:
         )
         self._rest_until = rest.at
         self._request_id = None
+        if not reason.endswith(_STILL_OPEN):
+            await self._answer(opened.request_id, reason)
+
+    async def _answer(self, request_id: int | None, problem: str | None) -> None:
+        """Tell the campaigns that ordered how it ended."""
+        waiting, self._campaigns = self._campaigns, []
+        ended = m.CampaignItemEnded(self._start.certificate_id, request_id, problem)
+        for campaign_id in waiting:
+            campaign = workflow.get_external_workflow_handle(campaign_workflow(campaign_id))
+            try:
+                await campaign.signal("item_ended", ended)
+            except ApplicationError:
+                workflow.logger.info("campaign %s has ended and hears no answer", campaign_id)
+
+    async def _revoke(self, certificate_id: int, word: m.OrderWord, reason: str) -> None:
+        """Have the certificate revoked that has just been replaced."""
+        comment = f"replaced: {word.reason}" if word.reason else "replaced"
+        try:
+            await workflow.start_child_workflow(
+                "CertificateRevocation",
+                m.RevocationStart(certificate_id, word.administrator, reason, comment),
+                id=revocation_workflow(certificate_id),
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            )
+        except WorkflowAlreadyStartedError:
+            workflow.logger.info("certificate %s is being revoked already", certificate_id)
 
     async def _run_request(self, request_id: int) -> str | None:
         """Run the request that renews; None when the new certificate is in use, else why it is not."""
@@ -100,8 +151,8 @@ class CertificateRenewalWorkflow:
             try:
                 await workflow.wait_condition(lambda: self._woken, timeout=_LOOK_AGAIN)
             except TimeoutError:
-                return f"request {request_id} is still open"
-            return None
+                return f"request {request_id} {_STILL_OPEN}"
+            raise _RunsElsewhere from None
         except ChildWorkflowError:
             return f"request {request_id} was ended from outside"
         if result.status == CertificateStatus.ISSUED and result.install_state in (
@@ -140,22 +191,66 @@ class CertificateRenewalWorkflow:
     @workflow.update
     async def renew(self, word: m.AdministratorWord) -> m.RenewalView:
         """Renew now. The door that sends this judged who asks; the request is judged again when it is admitted."""
-        self._asked_by, self._woken = word.administrator, True
-        await workflow.wait_condition(lambda: self._request_id is not None or self._ended)
-        return self.view()
+        return await self._order(m.OrderWord(word.administrator))
 
     @renew.validator
     def _check_renew(self, word: m.AdministratorWord) -> None:
+        self._refuse(word.administrator)
+
+    @workflow.update
+    async def replace(self, word: m.OrderWord) -> m.RenewalView:
+        """Replace (or, by its `way`, renew) now; judged as `renew` is."""
+        return await self._order(word)
+
+    @replace.validator
+    def _check_replace(self, word: m.OrderWord) -> None:
+        self._refuse(word.administrator)
+
+    async def _order(self, word: m.OrderWord) -> m.RenewalView:
+        self._word, self._woken = word, True
+        await workflow.wait_condition(lambda: self._request_id is not None or self._ended)
+        return self.view()
+
+    def _refuse(self, administrator: str) -> None:
         if self._ended:
             raise ApplicationError("Nothing watches over this certificate now.", type="Refused", non_retryable=True)
         if self._request_id is not None:
             raise ApplicationError(
                 f"Request {self._request_id} renews this certificate already.", type="Refused", non_retryable=True
             )
-        if not word.administrator.strip():
+        if not administrator.strip():
             raise ApplicationError("The administrator's login is missing.", type="Refused", non_retryable=True)
+
+    @workflow.signal
+    async def order(self, word: m.OrderWord) -> None:
+        """Renew or replace now, without waiting for an answer. Where a request is open already it is not ordered
+        anew, and a campaign is answered with the end of that one; where the watch has ended, at once."""
+        if word.campaign_id is not None:
+            self._campaigns.append(word.campaign_id)
+        if self._ended:
+            workflow.logger.info("an order for certificate %s came too late", self._start.certificate_id)
+            assert self._plan is not None
+            await self._answer(self._request_id, _problem(self._plan))
+        elif self._request_id is not None or self._word is not None:
+            workflow.logger.info("certificate %s is being renewed or replaced already", self._start.certificate_id)
+        else:
+            self._word, self._woken = word, True
 
     @workflow.signal
     def look_again(self) -> None:
         """Something about the certificate changed (revoked, replaced, automatic renewal on or off): plan anew."""
         self._woken = True
+
+
+def _problem(plan: m.RenewalPlan) -> str | None:
+    """What a campaign is told of a certificate that is watched no more: one that is replaced is what it wanted."""
+    return None if plan.status == CertificateStatus.REPLACED else plan.message
+
+
+def _wanted(certificate_id: int, plan: m.RenewalPlan, word: m.OrderWord | None) -> m.OpenRenewal:
+    """As somebody asked, else as the plan says."""
+    if word is None:
+        return m.OpenRenewal(certificate_id, None, plan.way, plan.why)
+    return m.OpenRenewal(
+        certificate_id, word.administrator or None, word.way, word.reason, word.new_key, word.profile_id
+    )

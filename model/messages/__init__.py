@@ -5,7 +5,9 @@ needs them resolves. Names of handlers and activities that other programs call s
 """
 
 from model.messages.certificates import (
+    CampaignItemEnded,
     OpenRenewal,
+    OrderWord,
     PlanRenewal,
     RenewalOpened,
     RenewalPlan,
@@ -105,6 +107,7 @@ __all__ = [
     "Admission",
     "AdmitSync",
     "AuthorityAccess",
+    "CampaignItemEnded",
     "CertificateOutcome",
     "CheckInResult",
     "CheckInStart",
@@ -146,6 +149,7 @@ __all__ = [
     "OpenRenewal",
     "OrderPlaced",
     "OrderValidation",
+    "OrderWord",
     "Permit",
     "PermitOutcome",
     "PlanInstall",

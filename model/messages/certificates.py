@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from model.messages.requests import AuthorityAccess
-from model.states import CertificateStatus
+from model.states import CertificateStatus, OrderWay
 
 
 @dataclass(frozen=True)
 class RenewalStart:
-    """Watch over one certificate until it is replaced, revoked or expired. `failures` survives continue-as-new."""
+    """Watch over one certificate until it is replaced, revoked or expired. The rest survives continue-as-new:
+    `campaigns` ordered its replacement and await the answer."""
 
     certificate_id: int
     failures: int = 0
     rest_until: datetime | None = None
+    campaigns: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,42 @@ class PlanRenewal:
     certificate_id: int
     asked_by: str | None
     rest_until: datetime | None
+    way: OrderWay = OrderWay.RENEW
+
+
+@dataclass(frozen=True)
+class OrderWord:
+    """An administrator's word that a certificate is to be renewed or replaced now; empty `administrator`: the clock's.
+
+    `reason` is for the CA and the record. `campaign_id` is the replacement campaign that asks and is answered
+    (`CampaignItemEnded`). `new_key`: whether another key is made, None as the profile says. `revocation_reason` (RFC
+    5280 section 5.3.1): the certificate is revoked with it once the new one is in use. `profile_id`: the profile (and
+    with it the CA and the key algorithm) of the new one, None for that of the certificate.
+    """
+
+    administrator: str
+    way: OrderWay = OrderWay.RENEW
+    reason: str = ""
+    campaign_id: int | None = None
+    new_key: bool | None = None
+    revocation_reason: str | None = None
+    profile_id: int | None = None
+
+
+@dataclass(frozen=True)
+class CampaignItemEnded:
+    """A renewal workflow's answer to the campaign that ordered: the signal `item_ended`. `problem` None: the new
+    certificate is in use. `request_id` None: no request was made."""
+
+    certificate_id: int
+    request_id: int | None
+    problem: str | None
 
 
 @dataclass(frozen=True)
 class RenewalPlan:
-    """`step` is wait, renew or stop; `at` when to look again; `message` is for people."""
+    """`step` is wait, renew or stop; `at` when to look again; `message` is for people. `way` is how it is to be
+    ordered when nobody asked for a way, `why` a few words for that order."""
 
     step: str
     at: datetime
@@ -38,14 +71,20 @@ class RenewalPlan:
     organization: str = ""
     common_name: str = ""
     status: CertificateStatus = CertificateStatus.ISSUED
+    way: OrderWay = OrderWay.RENEW
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class OpenRenewal:
-    """Make the request that renews this certificate, or find the one that is open."""
+    """Make the request that renews or replaces this certificate, or find the one that is open."""
 
     certificate_id: int
     asked_by: str | None
+    way: OrderWay = OrderWay.RENEW
+    reason: str = ""
+    new_key: bool | None = None
+    profile_id: int | None = None
 
 
 @dataclass(frozen=True)
