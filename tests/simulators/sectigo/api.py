@@ -1,0 +1,508 @@
+"""The interface: from a request to a reply, over the ledger. Version 1 and version 2 of the paths behave alike.
+
+``/api/…`` wants the headers login, password and customerUri; ``/private/api/…`` login, customerUri and a client
+certificate; ``/admin/api/…`` a bearer token. Paths, fields and answers are those of ``openapi.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from tests.simulators.sectigo import formats
+from tests.simulators.sectigo.accounts import KEY_TYPES, CertificateType, Credentials
+from tests.simulators.sectigo.ledger import Ledger, plain_serial
+from tests.simulators.sectigo.orders import Order, Status, Validation
+from tests.simulators.sectigo.problems import Problem, invalid_field, missing, not_found, unknown_user, wrong_id
+from tests.simulators.sectigo.tokens import Tokens, same
+from tests.simulators.sectigo.wire import Reply, Request
+
+TOKEN_PATH = "/auth/realms/apiclients/protocol/openid-connect/token"
+LARGEST_PAGE = 200
+DEFAULT_PAGE = 10
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call: the request, what stands in its path, and who calls."""
+
+    request: Request
+    parts: Mapping[str, str]
+    login: str
+
+    @property
+    def id(self) -> int:
+        """The order's id in the path. Raises `Problem`."""
+        try:
+            number = int(self.parts["id"])
+        except ValueError:
+            raise invalid_field("sslId") from None
+        if not 1 <= number < 2**31:
+            raise invalid_field("sslId")
+        return number
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object in the body. Raises `Problem`."""
+        value = self.request.json()
+        if not isinstance(value, dict):
+            raise Problem(-1601, "The request body is no object.")
+        return value
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which route a request takes. `base` is ``api``, ``private/api`` or ``admin/api``."""
+
+    name: str
+    base: str
+    parts: Mapping[str, str]
+
+
+_ROUTES = [
+    ("GET", r"/ssl/v[12]", "list"),
+    ("PUT", r"/ssl/v[12]", "update"),
+    ("GET", r"/ssl/v[12]/types", "types"),
+    ("GET", r"/ssl/v[12]/customFields", "customFields"),
+    ("POST", r"/ssl/v[12]/enroll", "enroll"),
+    ("POST", r"/ssl/v[12]/import", "import"),
+    ("GET", r"/ssl/v[12]/collect/(?P<id>[^/]+)(/(?P<format>[^/]+))?", "collect"),
+    ("POST", r"/ssl/v[12]/approve/(?P<id>[^/]+)", "approve"),
+    ("POST", r"/ssl/v[12]/decline/(?P<id>[^/]+)", "decline"),
+    ("POST", r"/ssl/v[12]/renewById/(?P<id>[^/]+)", "renewById"),
+    ("POST", r"/ssl/v[12]/renew/(?P<renew>[^/]+)", "renew"),
+    ("POST", r"/ssl/v[12]/replace/(?P<id>[^/]+)", "replace"),
+    ("POST", r"/ssl/v[12]/revoke/serial/(?P<serial>[^/]+)", "revokeSerial"),
+    ("POST", r"/ssl/v[12]/revoke/manual", "revokeManual"),
+    ("POST", r"/ssl/v[12]/revoke/(?P<id>[^/]+)", "revoke"),
+    ("GET", r"/ssl/v[12]/(?P<id>[^/]+)/dcv", "dcv"),
+    ("POST", r"/ssl/v[12]/(?P<id>[^/]+)/dcv/recheck", "recheck"),
+    ("GET", r"/ssl/v[12]/(?P<id>[^/]+)", "details"),
+    ("DELETE", r"/ssl/v[12]/(?P<id>[^/]+)", "delete"),
+    ("GET", r"/organization/v1", "organizations"),
+]
+ROUTES = [(method, re.compile(pattern), name) for method, pattern, name in _ROUTES]
+_BASES = ("private/api", "admin/api", "api")
+
+
+def route(method: str, path: str) -> Found | Reply:
+    """The route, or 404, or 405 with Allow."""
+    if path == TOKEN_PATH:
+        return Found("token", "auth", {}) if method == "POST" else _not_allowed(["POST"])
+    base = next((one for one in _BASES if path.startswith(f"/{one}/")), None)
+    if base is None:
+        return Reply.of({"code": -1, "description": "No such resource."}, 404)
+    rest = path.removeprefix(f"/{base}")
+    wanted = "GET" if method == "HEAD" else method
+    allowed = []
+    for verb, pattern, name in ROUTES:
+        match = pattern.fullmatch(rest)
+        if match and verb == wanted:
+            parts = {key: value for key, value in match.groupdict().items() if value is not None}
+            return Found(name, base, parts)
+        if match:
+            allowed.append(verb)
+    return _not_allowed(allowed) if allowed else Reply.of({"code": -1, "description": "No such resource."}, 404)
+
+
+def _not_allowed(verbs: list[str]) -> Reply:
+    return Reply.of({"code": -1, "description": "Method not allowed."}, 405, {"Allow": ", ".join(dict.fromkeys(verbs))})
+
+
+class Api:
+    """Does the work. Every method wants the simulator's lock held."""
+
+    def __init__(self, credentials: Credentials, ledger: Ledger, tokens: Tokens, clock: Callable[[], datetime]) -> None:
+        self._credentials = credentials
+        self._ledger = ledger
+        self._tokens = tokens
+        self._now = clock
+        self._does: dict[str, Callable[[Called], Reply]] = {
+            "list": self._list,
+            "update": self._update,
+            "types": self._types,
+            "customFields": self._custom_fields,
+            "enroll": self._enroll,
+            "import": self._import,
+            "collect": self._collect,
+            "approve": self._approve,
+            "decline": self._decline,
+            "renewById": self._renew_by_id,
+            "renew": self._renew,
+            "replace": self._replace,
+            "revokeSerial": self._revoke_serial,
+            "revokeManual": self._revoke_manual,
+            "revoke": self._revoke,
+            "dcv": self._dcv,
+            "recheck": self._recheck,
+            "details": self._details,
+            "delete": self._delete,
+            "organizations": self._organizations,
+        }
+
+    def answer(self, found: Found, request: Request) -> Reply:
+        """The reply, refusals included."""
+        if found.name == "token":
+            return self._tokens.give(request)
+        try:
+            login = self._authenticate(found.base, request)
+            return self._does[found.name](Called(request, found.parts, login))
+        except Problem as problem:
+            return Reply.refusing(problem)
+
+    def _authenticate(self, base: str, request: Request) -> str:
+        right, headers = self._credentials, request.headers
+        if base == "admin/api":
+            if not self._tokens.knows(headers.get("authorization", "")):
+                raise unknown_user()
+            return right.client_id
+        known = same(headers.get("login", ""), right.login) and same(headers.get("customeruri", ""), right.customer_uri)
+        by_password = base == "api" and same(headers.get("password", ""), right.password)
+        by_certificate = base == "private/api" and request.certified
+        if not known or not (by_password or by_certificate):
+            raise unknown_user()
+        return right.login
+
+    # --- what is offered ----------------------------------------------------------------------------------------------
+
+    def _types(self, called: Called) -> Reply:
+        org_id = called.request.query.get("organizationId")
+        number = whole(org_id, "organizationId", 1) if org_id is not None else None
+        return Reply.of([_type(one) for one in self._ledger.customer.types_of(number)])
+
+    def _custom_fields(self, called: Called) -> Reply:
+        fields = self._ledger.customer.custom_fields
+        return Reply.of([{"id": one.id, "name": one.name, "mandatory": one.mandatory} for one in fields])
+
+    def _organizations(self, called: Called) -> Reply:
+        return Reply.of(
+            [
+                {
+                    "id": one.id,
+                    "name": one.name,
+                    "departments": [
+                        {"id": number, "name": name, "parentName": one.name} for number, name in one.departments
+                    ],
+                }
+                for one in self._ledger.customer.organizations
+            ]
+        )
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    def _enroll(self, called: Called) -> Reply:
+        order = self._ledger.enroll(called.body(), called.login)
+        return Reply.of({"sslId": order.id, "renewId": order.renew_id})
+
+    def _renew_by_id(self, called: Called) -> Reply:
+        return Reply.of({"sslId": self._ledger.renew(called.id, called.body(), called.login).id})
+
+    def _renew(self, called: Called) -> Reply:
+        earlier = self._ledger.by_renew_id(called.parts["renew"])
+        self._ledger.renew(earlier.id, called.body(), called.login)
+        return Reply.nothing()
+
+    def _replace(self, called: Called) -> Reply:
+        self._ledger.replace(called.id, called.body())
+        return Reply.nothing()
+
+    def _approve(self, called: Called) -> Reply:
+        called.body()
+        self._ledger.approve(called.id)
+        return Reply.nothing()
+
+    def _decline(self, called: Called) -> Reply:
+        called.body()
+        self._ledger.decline(called.id)
+        return Reply.nothing()
+
+    def _details(self, called: Called) -> Reply:
+        order = self._known(called.id)
+        self._ledger.poll(order)
+        return Reply.of(self._described(order))
+
+    def _delete(self, called: Called) -> Reply:
+        self._ledger.delete(self._known(called.id))
+        return Reply.nothing()
+
+    def _collect(self, called: Called) -> Reply:
+        kind = called.parts.get("format") or called.request.query.get("format") or "base64"
+        order = self._known(called.id)
+        formats.check(kind)
+        self._ledger.poll(order)
+        self._want_collectable(order)
+        assert order.issued is not None
+        name = f"{order.common_name.replace('*', 'star')}.{'p7b' if kind in ('base64', 'bin') else 'cer'}"
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Reply(200, formats.render(order.issued, kind), "application/octet-stream", disposition)
+
+    def _want_collectable(self, order: Order) -> None:
+        match order.status:
+            case Status.ISSUED:
+                return
+            case Status.REQUESTED | Status.SA_APPROVED | Status.INIT:
+                raise Problem(-183, "Certificate is not collectable.")
+            case Status.APPROVED:
+                raise Problem(-1400, "The request is being processed by Sectigo.")
+            case Status.APPLIED if order.issued is not None and order.plan.shows_old:
+                return
+            case Status.APPLIED:
+                raise Problem(0, "Being processed by Sectigo.")
+            case Status.REVOKED:
+                raise Problem(-110, "Certificate has been revoked and cannot be downloaded.")
+            case _:
+                raise Problem(-130, f"SSL state is not 'ISSUED': {order.status.value}")
+
+    def _revoke(self, called: Called) -> Reply:
+        self._ledger.revoke(self._ledger.find(called.id), _reason(called.body()))
+        return Reply.nothing()
+
+    def _revoke_serial(self, called: Called) -> Reply:
+        self._ledger.revoke_serial(called.parts["serial"], _reason(called.body()))
+        return Reply.nothing()
+
+    def _revoke_manual(self, called: Called) -> Reply:
+        body = called.body()
+        order = self._ledger.orders.get(body.get("certId") or 0) or self._ledger.by_serial(
+            str(body.get("serialNumber") or "")
+        )
+        if order is None:
+            raise wrong_id(int(body.get("certId") or 0))
+        self._ledger.revoke(order, _code(body))
+        return Reply.nothing()
+
+    def _known(self, ssl_id: int) -> Order:
+        if ssl_id not in self._ledger.orders:
+            raise not_found(ssl_id)
+        return self._ledger.orders[ssl_id]
+
+    # --- lists and details --------------------------------------------------------------------------------------------
+
+    def _list(self, called: Called) -> Reply:
+        query = called.request.query
+        size = whole(query.get("size", str(DEFAULT_PAGE)), "size", 0, LARGEST_PAGE)
+        position = whole(query.get("position", "0"), "position", 0)
+        now = self._now()
+        chosen = [one for one in self._ledger.orders.values() if chosen_by(query, one, one.status_at(now))]
+        page = [
+            {
+                "sslId": one.id,
+                "commonName": one.common_name,
+                "subjectAlternativeNames": one.names,
+                "serialNumber": one.serial_number,
+            }
+            for one in chosen[position : position + size]
+        ]
+        return Reply.of(page, headers={"X-Total-Count": str(len(chosen))})
+
+    def _update(self, called: Called) -> Reply:
+        body = called.body()
+        order = self._ledger.find(whole(body.get("sslId"), "sslId", 1))
+        if body.get("comments") is not None:
+            order.comments = str(body["comments"])
+        if body.get("externalRequester") is not None:
+            order.external_requester = str(body["externalRequester"])
+        if body.get("suspendNotifications") is not None:
+            order.suspend_notifications = bool(body["suspendNotifications"])
+        if body.get("customFields"):
+            order.custom_fields |= {str(one["name"]): str(one["value"]) for one in body["customFields"]}
+        return Reply.of(self._described(order))
+
+    def _described(self, order: Order) -> dict[str, Any]:
+        profile = next((one for one in self._ledger.customer.types if one.id == order.type_id), None)
+        times = {
+            "requested": order.requested,
+            "approved": order.approved,
+            "declined": order.declined,
+            "issued": order.issued_at,
+            "replaced": order.replaced,
+            "revoked": order.revoked,
+            "renewedDate": order.renewed,
+        }
+        value: dict[str, Any] = {
+            "id": order.id,
+            "sslId": order.id,
+            "orderNumber": order.order_number,
+            "backendCertId": str(order.order_number),
+            "orgId": order.org_id,
+            "commonName": order.common_name,
+            "subjectAlternativeNames": order.names,
+            "status": order.status_at(self._now()).value,
+            "vendor": "Sectigo",
+            "term": order.term,
+            "comments": order.comments,
+            "externalRequester": order.external_requester,
+            "requester": order.requester,
+            "requestedVia": "REST API",
+            "renewed": order.renewed is not None,
+            "customFields": [{"name": name, "value": text} for name, text in order.custom_fields.items()],
+            "suspendNotifications": order.suspend_notifications,
+            **_key(order.csr.public_key()),
+            **{name: at.strftime("%Y-%m-%dT%H:%M:%S.000Z") for name, at in times.items() if at is not None},
+        }
+        if profile is not None:
+            value["certType"] = _type(profile)
+        if order.reason_code is not None:
+            value["reasonCode"] = order.reason_code
+        if order.issued is not None:
+            value |= _certificate(order.issued.leaf, order.serial_number)
+        return value
+
+    # --- domain control validation ------------------------------------------------------------------------------------
+
+    def _dcv(self, called: Called) -> Reply:
+        return Reply.of([_validation(one) for one in self._known(called.id).validations.values()])
+
+    def _recheck(self, called: Called) -> Reply:
+        order, now = self._known(called.id), self._now()
+        for one in order.validations.values():
+            one.last_check = now
+            if not one.done and one.rechecks_left is not None:
+                one.rechecks_left -= 1
+                one.done = one.rechecks_left < 0
+        instructions = [part for one in order.validations.values() for part in _validation(one)["instructions"]]
+        log = [part for one in order.validations.values() for part in _validation(one)["dcvLog"]["log"]]
+        return Reply.of({"instructions": instructions, "dcvLog": {"log": log}}, 202)
+
+    # --- import -------------------------------------------------------------------------------------------------------
+
+    def _import(self, called: Called) -> Reply:
+        value = called.request.json()
+        if not isinstance(value, list):
+            raise Problem(-1601, "The request body is no list.")
+        return Reply.of([self._imported(one) for one in value])
+
+    def _imported(self, one: Any) -> dict[str, Any]:
+        def failed(message: str) -> dict[str, Any]:
+            return {"successful": False, "created": False, "errorMessage": message}
+
+        try:
+            leaf = x509.load_der_x509_certificate(base64.b64decode(one["cert"], validate=True))
+        except (KeyError, TypeError, ValueError, binascii.Error, UnsupportedAlgorithm):
+            return failed("The certificate can't be read.")
+        if not self._ledger.customer.has_organization(one.get("orgID") or 0):
+            return failed(f"Organization '{one.get('orgID')}' not found.")
+        order = self._ledger.by_serial(format(leaf.serial_number, "x"))
+        if order is None:
+            return failed("Only certificates of this CA are known here.")
+        identity = {"id": order.id, "serialNumber": order.serial_number, "subject": leaf.subject.rfc4514_string()}
+        number = str(order.order_number)
+        return {"successful": True, "created": False, "backendCertId": number, "cert": identity}
+
+
+def whole(value: Any, name: str, least: int, most: int = 2**31 - 1) -> int:
+    """A whole number within bounds. Raises `Problem`."""
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,10}", text) or not least <= int(text) <= most:
+        raise invalid_field(name)
+    return int(text)
+
+
+def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
+    """Whether the filters of a list let an order through. Texts need only be contained, whatever their case."""
+    leaf = order.issued.leaf if order.issued else None
+    texts = {
+        "commonName": order.common_name,
+        "externalRequester": order.external_requester,
+        "requester": order.requester,
+        "vendor": "Sectigo",
+        "issuer": leaf.issuer.rfc4514_string() if leaf else "",
+        "keyAlgorithm": _key(order.csr.public_key())["keyAlgorithm"],
+        "signatureAlgorithm": "ECDSA" if leaf else "",
+    }
+    exact = {
+        "status": status.value,
+        "sslTypeId": str(order.type_id),
+        "orgId": str(order.org_id),
+        "requestedVia": "REST API",
+        "sha256Hash": leaf.fingerprint(hashes.SHA256()).hex() if leaf else "",
+        "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex() if leaf else "",
+    }
+    for name, text in query.items():
+        if name in texts and text.lower() not in texts[name].lower():
+            return False
+        if name in exact and text.lower() != exact[name].lower():
+            return False
+        if name == "serialNumber" and plain_serial(text) != plain_serial(order.serial_number):
+            return False
+        if name == "subjectAlternativeName" and not any(text.lower() in one for one in order.names):
+            return False
+    return True
+
+
+def _reason(body: Mapping[str, Any]) -> str:
+    if not str(body.get("reason") or ""):
+        raise missing("reason")
+    return _code(body)
+
+
+def _code(body: Mapping[str, Any]) -> str:
+    code = str(body.get("reasonCode") or "0")
+    if code not in ("0", "1", "3", "4", "5"):
+        raise invalid_field("reasonCode")
+    return code
+
+
+def _type(one: CertificateType) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "description": one.description,
+        "terms": list(one.terms),
+        "keyTypes": KEY_TYPES,
+        "useSecondaryOrgName": False,
+    }
+
+
+def _key(key: Any) -> dict[str, Any]:
+    if isinstance(key, rsa.RSAPublicKey):
+        return {"keyAlgorithm": "RSA", "keySize": key.key_size, "keyType": f"RSA - {key.key_size}"}
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    curve = {"secp256r1": "P-256", "secp384r1": "P-384"}[key.curve.name]
+    return {"keyAlgorithm": "EC", "keySize": key.key_size, "keyType": f"EC - {curve}"}
+
+
+def _certificate(leaf: x509.Certificate, serial: str) -> dict[str, Any]:
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {
+        "serialNumber": serial,
+        "signatureAlg": "ECDSA",
+        "expires": leaf.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "keyUsages": ["Digital Signature"],
+        "extendedKeyUsages": ["Server Authentication", "Client Authentication"],
+        "certificateDetails": {
+            "issuer": leaf.issuer.rfc4514_string(),
+            "subject": leaf.subject.rfc4514_string(),
+            "subjectAltNames": ", ".join(str(one.value) for one in names),
+            "md5Hash": leaf.fingerprint(hashes.MD5()).hex(),
+            "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex(),
+            "sha256Hash": leaf.fingerprint(hashes.SHA256()).hex(),
+        },
+    }
+
+
+def _validation(one: Validation) -> dict[str, Any]:
+    domain = one.name.removeprefix("*.")
+    instruction: dict[str, Any] = {"dcvMode": one.mode, "domainName": one.name}
+    if one.mode in ("CNAME", "TXT", "AUTO"):
+        instruction |= {"host": f"_d41d8cd98f.{domain}", "point": f"00b204e9.{domain}.dcv.sectigo.example"}
+    elif one.mode in ("HTTP", "HTTPS"):
+        path = ".well-known/pki-validation/D41D8CD98F.txt"
+        instruction |= {"url": f"{one.mode.lower()}://{domain}/{path}", "file": "d41d8cd98f sectigo.example"}
+    else:
+        instruction |= {"dcvEmail": f"admin@{domain}"}
+    log = {
+        "domainName": one.name,
+        "dcvStatus": "Validated" if one.done else "Not Validated",
+        "lastCheck": one.last_check.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+    }
+    return {"instructions": [] if one.done else [instruction], "dcvLog": {"log": [log]}}
