@@ -24,9 +24,9 @@ def trusting(ca: Simulator) -> ssl.SSLContext:
 
 @contextmanager
 def client(ca: Simulator) -> Iterator[httpx.Client]:
-    """Signed in by password, at ``/api/ssl/v1``."""
+    """Signed in by password, at ``/api``."""
     headers = {"login": ca.login, "password": ca.password, "customerUri": ca.customer_uri}
-    with httpx.Client(verify=trusting(ca), headers=headers, base_url=f"{ca.base_url}/ssl/v1") as made:
+    with httpx.Client(verify=trusting(ca), headers=headers, base_url=ca.base_url) as made:
         yield made
 
 
@@ -44,7 +44,7 @@ def order(names: Sequence[str] = NAMES, **changes: Any) -> dict[str, Any]:
 
 def enroll(http: httpx.Client, names: Sequence[str] = NAMES, **changes: Any) -> int:
     """Order; gives the id."""
-    answer = http.post("/enroll", json=order(names, **changes))
+    answer = http.post("/ssl/v1/enroll", json=order(names, **changes))
     assert answer.status_code == 200, answer.text
     return int(answer.json()["sslId"])
 

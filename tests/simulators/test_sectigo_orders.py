@@ -35,7 +35,7 @@ def http(ca: Simulator) -> Iterator[httpx.Client]:
 
 def test_an_order_becomes_a_certificate(ca: Simulator, http: httpx.Client) -> None:
     ssl_id = enroll(http)
-    answer = http.get(f"/collect/{ssl_id}/x509CO")
+    answer = http.get(f"/ssl/v1/collect/{ssl_id}/x509CO")
     assert answer.status_code == 200
     assert answer.text == ca.order(ssl_id).certificate_pem
     assert ca.requests == {"enroll": 1, "collect": 1}
@@ -45,16 +45,16 @@ def test_a_lost_reply_leaves_an_order(ca: Simulator, http: httpx.Client) -> None
     before = len(ca.orders)
     ca.inject(Fault.CUT_AFTER, on="enroll")
     with pytest.raises(httpx.RemoteProtocolError):
-        http.post("/enroll", json=order(externalRequester="certgate+lost@example.org"))
+        http.post("/ssl/v1/enroll", json=order(externalRequester="certgate+lost@example.org"))
     assert len(ca.orders) == before + 1
-    found = http.get("", params={"externalRequester": "certgate+lost@example.org"})
+    found = http.get("/ssl/v1", params={"externalRequester": "certgate+lost@example.org"})
     assert [one["sslId"] for one in found.json()] == [ca.orders[-1].id]
 
 
 def test_being_processed_is_a_400(ca: Simulator, http: httpx.Client) -> None:
     ca.faults = Faults(approval=Approval.MANUAL, issue_polls=(1, 1))
     ssl_id = enroll(http)
-    assert code(http.get(f"/collect/{ssl_id}/x509CO")) == -183
-    assert http.post(f"/approve/{ssl_id}", json={"message": "fine"}).status_code == 204
-    assert code(http.get(f"/collect/{ssl_id}/x509CO")) == 0
-    assert http.get(f"/collect/{ssl_id}/x509CO").status_code == 200
+    assert code(http.get(f"/ssl/v1/collect/{ssl_id}/x509CO")) == -183
+    assert http.post(f"/ssl/v1/approve/{ssl_id}", json={"message": "fine"}).status_code == 204
+    assert code(http.get(f"/ssl/v1/collect/{ssl_id}/x509CO")) == 0
+    assert http.get(f"/ssl/v1/collect/{ssl_id}/x509CO").status_code == 200
