@@ -9,15 +9,20 @@ import typer
 
 from cli.common import (
     Json,
+    Limit,
+    Offset,
     Yes,
     confirm,
     emit_fields,
     emit_json,
     emit_rows,
+    more,
     opened,
     pairs,
+    plain,
     run,
     say,
+    shown,
     surroundings,
 )
 from model.errors import Unavailable
@@ -28,7 +33,9 @@ if TYPE_CHECKING:
     from operations.context import Context
     from worker.door import Door
 
-authorities = typer.Typer(no_args_is_help=True, help="Certificate authorities.")
+authorities = typer.Typer(
+    no_args_is_help=True, help="Certificate authorities: add, check, and the orders that they have."
+)
 
 Name = Annotated[str, typer.Argument(help="The CA's name.")]
 Set = Annotated[
@@ -73,7 +80,9 @@ def show_authority(name: Name, as_json: Json = False) -> None:
     from operations import authorities as operations
 
     with opened() as door:
-        row = operations.show(_acting(door)[0], name)
+        context, around = _acting(door)
+        row = operations.show(context, name)
+        can = operations.abilities(context, name, around) if context.actor.owns_everything else []
     fields = {
         "ID": row.id,
         "Name": row.name,
@@ -82,8 +91,9 @@ def show_authority(name: Name, as_json: Json = False) -> None:
         "Reached from": row.reached_from,
         "Active": row.active,
         "Settings": row.settings,
+        "Can": can,
     }
-    emit_fields(row, as_json, fields)
+    emit_fields({**plain(row), "abilities": can}, as_json, fields)
 
 
 @authorities.command("add")
@@ -147,9 +157,55 @@ def check_authority(name: Name, as_json: Json = False) -> None:
         health = run(operations.check(context, name, around))
     if as_json:
         emit_json(health)
+    else:
+        for detail in health.details:
+            print(f"{detail.label}: {detail.text}")
     if not health.usable:
         raise Unavailable(health.message)
     say(health.message)
+
+
+@authorities.command("profiles")
+def list_profiles(name: Name, as_json: Json = False) -> None:
+    """List the kinds of certificates that a CA offers: what a certificate profile may name as its own."""
+    from operations import authorities as operations
+
+    with opened() as door:
+        context, around = _acting(door)
+        rows = run(operations.profiles(context, name, around))
+    columns = {
+        "Name": lambda row: row.name,
+        "Title": lambda row: row.title,
+        "Validity (days)": lambda row: ", ".join(f"{seconds / 86_400:g}" for seconds in row.validities) or "any",
+        "Description": lambda row: row.description,
+    }
+    emit_rows(rows, as_json, columns, f"CA {name} does not tell which profiles it has.")
+
+
+@authorities.command("open-orders")
+def list_open_orders(
+    ca: Annotated[str | None, typer.Option(help="Only of this CA.")] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    as_json: Json = False,
+) -> None:
+    """List the orders that CAs have and have not issued yet, the oldest first."""
+    from operations import orders as operations
+
+    with opened() as door:
+        page = operations.listing(_acting(door)[0], ca, offset, limit)
+    columns = {
+        "Order": lambda row: row.number,
+        "CA": lambda row: row.ca,
+        "Since": lambda row: shown(row.ordered_at)[:16],
+        "Request": lambda row: row.request_id,
+        "Common name": lambda row: row.common_name,
+        "Organization": lambda row: f"{row.organization}/{row.department}" if row.department else row.organization,
+        "Gateway": lambda row: row.gateway,
+        "Reason": lambda row: row.reason or "",
+    }
+    emit_rows(page.rows, as_json, columns, "No order is open.")
+    more(len(page.rows), offset, page.total)
 
 
 @authorities.command("orders")
@@ -158,7 +214,7 @@ def list_orders(
     pending: Annotated[bool, typer.Option("--pending", help="Only those that wait.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the orders of a private CA."""
+    """List the orders at the CA's own side, where its owner decides them (built-in CA, Sectigo)."""
     from operations import authorities as operations
 
     with opened() as door:
@@ -179,7 +235,7 @@ def list_orders(
 
 @authorities.command("release")
 def release_order(name: Name, order: Order) -> None:
-    """Let a private CA issue an order that waits for its owner."""
+    """Let a CA issue an order that waits for its owner's decision."""
     from operations import authorities as operations
 
     with opened() as door:
@@ -192,7 +248,7 @@ def release_order(name: Name, order: Order) -> None:
 def reject_order(
     name: Name, order: Order, reason: Annotated[str, typer.Option(help="Why, for the requester.")]
 ) -> None:
-    """Refuse an order that waits for the owner of a private CA."""
+    """Refuse an order that waits for the decision of the CA's owner."""
     from operations import authorities as operations
 
     with opened() as door:

@@ -12,6 +12,7 @@ from model.keys import KeyAlgorithm
 from model.states import CertificateStatus, InstallMode, InstallState
 
 if TYPE_CHECKING:
+    from model.messages import OrderValidation
     from operations.context import Context
     from operations.decisions import Word
     from operations.requests import RequestDetail, Waiting
@@ -129,6 +130,32 @@ def show_request(number: Number, as_json: Json = False) -> None:
     with acting() as context:
         detail = operations.show(context, number)
     _emit(detail, as_json)
+
+
+@requests.command("progress")
+def show_progress(number: Number, as_json: Json = False) -> None:
+    """Tell what a request is doing right now: the step that runs, what it said last, and for which names the CA has the
+    proof that they are ours."""
+    from operations import requests as operations
+
+    with acting() as context:
+        detail = operations.show(context, number)
+        steps = run(operations.waiting(context, number))
+    if as_json:
+        emit_json({"request_id": number, "closed": detail.closed, "steps": plain(steps)})
+        return
+    if not steps:
+        say(f"Request {number} has ended." if detail.closed else f"Request {number} waits for a person or a time.")
+    for step in steps:
+        print(_step(step))
+        for one in step.validations:
+            print("  " + validation_line(one))
+
+
+def validation_line(one: OrderValidation) -> str:
+    """Where the CA stands with a name, on one line."""
+    told = f"{one.name}: {one.state}" + (f" by {one.method}" if one.method else "")
+    return ". ".join([told, *(part.rstrip(".") for part in (one.missing, one.error) if part)])
 
 
 @requests.command("approve")
@@ -316,7 +343,9 @@ def _emit(detail: RequestDetail, as_json: bool) -> None:
         "Status": detail.status,
         "Install state": detail.install_state,
         "Installs after": detail.install_after,
+        "Ordered as": detail.order_way,
         "Order number": detail.order_number,
+        "Ordered": detail.ordered_at,
         "Issued": detail.issued_fingerprint,
         "Served": detail.served_fingerprint,
         "Reason": detail.reason,

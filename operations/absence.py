@@ -18,7 +18,7 @@ from model import access
 from model.database import Database
 from model.rules.permissions import Scope
 from model.states import CertificateStatus, ConnectionStatus, InstallState
-from model.tables import Certificate, CertificateRequest, Endpoint, Gateway, Installation, Notification
+from model.tables import Certificate, CertificateRequest, Endpoint, Gateway, Installation
 from operations import lookup, telling
 
 AWAY, BACK = "gateway.away", "gateway.back"
@@ -69,7 +69,7 @@ def tell_away(database: Database, settings: NotificationSettings, now: datetime)
     with database.read() as session:
         rows = session.execute(select(col(Gateway.id), col(Gateway.status_since)).where(*away)).all()
         events = {_event(AWAY, number, since): number for number, since in rows}
-        untold = [events[once] for once in events.keys() - _told(session, events)]
+        untold = [events[once] for once in events.keys() - telling.told(session, events)]
         work = _work(session, untold, settings, now)
     wanted = sorted(number for number in untold if work.get(number))
     if not wanted:
@@ -100,7 +100,7 @@ def tell_away(database: Database, settings: NotificationSettings, now: datetime)
 def tell_back(session: Session, settings: NotificationSettings, returns: Iterable[Return], now: datetime) -> None:
     """Tell of those whose absence was told, in the transaction that tells of their return in the audit."""
     by_event = {_event(AWAY, one.gateway_id, one.since): one for one in returns}
-    for once in sorted(_told(session, by_event)):
+    for once in sorted(telling.told(session, by_event)):
         one = by_event[once]
         telling.tell(
             session,
@@ -118,15 +118,6 @@ def tell_back(session: Session, settings: NotificationSettings, returns: Iterabl
 
 def _event(kind: str, gateway_id: int, since: datetime) -> str:
     return f"{kind}/{gateway_id}/{since:%Y%m%dT%H%M%S.%f}"
-
-
-def _told(session: Session, events: Iterable[str]) -> set[str]:
-    wanted = sorted(events)
-    found: set[str] = set()
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
-        found.update(session.scalars(select(col(Notification.once)).where(col(Notification.once).in_(some))))
-    return found
 
 
 def _work(session: Session, gateways: list[int], settings: NotificationSettings, now: datetime) -> dict[int, Work]:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from connectors import registry
-from connectors.ca.contract import Health
+from connectors.ca.contract import (
+    CancelsOrders,
+    DecidesOrders,
+    FindsOrders,
+    GivesRenewalInformation,
+    Health,
+    KnowsStanding,
+    ListsCertificates,
+    OffersProfiles,
+    OpenOrder,
+    ProfileOffer,
+    RenewsCertificates,
+    ReplacesCertificates,
+    ShowsTrustAnchors,
+)
 from connectors.errors import ConnectorError, Permanent
 from connectors.registry import Surroundings
 from model.errors import Conflict, InvalidInput, Unavailable
@@ -26,6 +39,20 @@ from operations.organizations import checked_name, refuse_if_used
 from operations.trust import keep
 
 ReachedFrom = Literal["manager", "gateway"]
+_ABILITIES: Mapping[type[Any], str] = {
+    FindsOrders: "finds an order again",
+    CancelsOrders: "withdraws orders",
+    RenewsCertificates: "renews within its own records",
+    ReplacesCertificates: "reissues within an order",
+    GivesRenewalInformation: "tells when to renew",
+    KnowsStanding: "tells what is revoked",
+    ListsCertificates: "lists what it has issued",
+    OffersProfiles: "tells its profiles",
+    ShowsTrustAnchors: "shows its roots",
+    DecidesOrders: "lets its owner decide orders",
+}
+DECIDES = _ABILITIES[DecidesOrders]
+OFFERS = _ABILITIES[OffersProfiles]
 
 
 @dataclass(frozen=True)
@@ -50,37 +77,6 @@ class NewAuthority:
     settings: Mapping[str, str] = field(default_factory=dict)
     reached_from: ReachedFrom = "manager"
     is_private: bool = True
-
-
-@dataclass(frozen=True)
-class OrderRow:
-    """An order at a private CA. `ready` None: it waits for the owner of the CA."""
-
-    number: str
-    state: str
-    common_name: str
-    names: list[str]
-    created: datetime
-    ready: datetime | None
-    serial_number: str | None
-    reason: str | None
-
-
-@runtime_checkable
-class ReleasesOrders(Protocol):
-    """A CA whose owner we are: orders can be looked at, released and rejected."""
-
-    async def orders(self) -> Sequence[Any]:
-        """All orders, by number."""
-        ...
-
-    async def release(self, order_number: str) -> None:
-        """Let a pending order be issued."""
-        ...
-
-    async def reject(self, order_number: str, reason: str) -> None:
-        """Refuse a pending order."""
-        ...
 
 
 def types() -> dict[str, str]:
@@ -176,10 +172,7 @@ async def check(context: Context, which: str | int, surroundings: Surroundings) 
 
 async def health_of(row: CertificateAuthority, surroundings: Surroundings) -> Health:
     """What a CA answers; a connector that fails is not usable. Raises `Unavailable` where only gateways reach it."""
-    if row.reached_from != "manager":
-        raise Unavailable(
-            f"CA {row.name} is reached from gateways only; a request that uses it shows whether it works."
-        )
+    _require_reached(row)
     try:
         kind = registry.find("cas", row.type)
         health: Health = await kind.open(kind.configure(row.settings), surroundings).check()
@@ -188,23 +181,35 @@ async def health_of(row: CertificateAuthority, surroundings: Surroundings) -> He
         return Health(False, error.message)
 
 
-async def orders(context: Context, name: str, surroundings: Surroundings) -> list[OrderRow]:
-    """The orders of a private CA, by number. Raises `NotFound`, `InvalidInput` (not such a CA), `NotPermitted`."""
-    owned = _releasing(_owned(context, name, "ca.orders", "look at the orders of CAs"), surroundings)
+async def orders(context: Context, name: str, surroundings: Surroundings) -> list[OpenOrder]:
+    """The orders of a CA at whose side we may decide, by number. Raises `NotFound`, `InvalidInput` (not such a CA),
+    `Unavailable`, `NotPermitted`."""
+    owned = _deciding(_owned(context, name, "ca.orders", "look at the orders of CAs"), surroundings)
     async with _told():
-        return [
-            OrderRow(
-                number=order.number,
-                state=str(order.state),
-                common_name=order.accepted.common_name,
-                names=list(order.accepted.names),
-                created=order.created,
-                ready=order.ready,
-                serial_number=order.serial_number,
-                reason=order.reason,
-            )
-            for order in await owned.orders()
-        ]
+        return list(await owned.orders())
+
+
+async def profiles(context: Context, which: str | int, surroundings: Surroundings) -> list[ProfileOffer]:
+    """The kinds of certificates that a CA offers; empty where it does not tell. Raises `NotFound`, `Unavailable`,
+    `NotPermitted`."""
+    row = _owned(context, which, "ca.profiles", "look at what CAs offer")
+    _require_reached(row)
+    opened = _opened(row, surroundings)
+    if not isinstance(opened, OffersProfiles):
+        return []
+    async with _told():
+        return list(await opened.profiles())
+
+
+def abilities(context: Context, which: str | int, surroundings: Surroundings) -> list[str]:
+    """What a CA can do besides issuing, collecting and revoking, in words; nothing is asked of it. Empty for a CA whose
+    type or settings are not understood here. Raises `NotFound`, `NotPermitted`."""
+    row = _owned(context, which, "ca.abilities", "look at what CAs can do")
+    try:
+        opened = _opened(row, surroundings)
+    except InvalidInput:
+        return []
+    return [words for protocol, words in _ABILITIES.items() if isinstance(opened, protocol)]
 
 
 async def release(context: Context, name: str, order_number: str, surroundings: Surroundings) -> None:
@@ -212,7 +217,7 @@ async def release(context: Context, name: str, order_number: str, surroundings: 
     `NotPermitted`."""
     row = _owned(context, name, "ca.order_released", "release orders")
     async with _told(Conflict):
-        await _releasing(row, surroundings).release(order_number)
+        await _deciding(row, surroundings).release(order_number)
     with context.acting("ca.order_released", "ca") as session:
         told = f"Order {order_number} of CA {name} was released."
         context.tell(session, "ca.order_released", "ca", told, object_id=row.id)
@@ -224,7 +229,7 @@ async def reject(context: Context, name: str, order_number: str, reason: str, su
         raise InvalidInput("An order is rejected with a reason.")
     row = _owned(context, name, "ca.order_rejected", "reject orders")
     async with _told(Conflict):
-        await _releasing(row, surroundings).reject(order_number, reason)
+        await _deciding(row, surroundings).reject(order_number, reason)
     with context.acting("ca.order_rejected", "ca") as session:
         told = f"Order {order_number} of CA {name} was rejected: {reason.strip()[:500]}"
         context.tell(session, "ca.order_rejected", "ca", told, object_id=row.id)
@@ -249,15 +254,27 @@ def _owned(context: Context, which: str | int, action: str, doing: str) -> Certi
         return lookup.authority(session, which)
 
 
-def _releasing(row: CertificateAuthority, surroundings: Surroundings) -> ReleasesOrders:
+def _opened(row: CertificateAuthority, surroundings: Surroundings) -> Any:
     try:
         kind = registry.find("cas", row.type)
-        opened = kind.open(kind.configure(row.settings), surroundings)
+        return kind.open(kind.configure(row.settings), surroundings)
     except Permanent as error:
         raise InvalidInput(error.message) from None
-    if not isinstance(opened, ReleasesOrders):
+
+
+def _deciding(row: CertificateAuthority, surroundings: Surroundings) -> DecidesOrders:
+    opened = _opened(row, surroundings)
+    if not isinstance(opened, DecidesOrders):
         raise InvalidInput(f"CA {row.name} is of type {row.type}: its orders are decided there, not here.")
+    _require_reached(row)
     return opened
+
+
+def _require_reached(row: CertificateAuthority) -> None:
+    if row.reached_from != "manager":
+        raise Unavailable(
+            f"CA {row.name} is reached from gateways only; a request that uses it shows whether it works."
+        )
 
 
 def _new(session: Session, new: NewAuthority) -> CertificateAuthority:

@@ -9,14 +9,19 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, func
 from sqlmodel import Session, col, select
+from temporalio.api.failure.v1 import Failure
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from model import access, naming, x509
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
-from model.states import CertificateStatus, InstallMode, InstallState, Privilege, Verdict
+from model.messages import OrderValidation
+from model.states import CertificateStatus, InstallMode, InstallState, OrderWay, Privilege, Verdict
 from model.tables import (
     Administrator,
     Certificate,
@@ -128,16 +133,21 @@ class RequestDetail:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     keystore: str = "default"
+    order_way: OrderWay = OrderWay.NEW
+    order_reason: str = ""
+    ordered_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a running request waits for, asked of the engine: a step, how often it was tried and what it said last."""
+    """What a running request waits for, asked of the engine: a step, how often it was tried and what it said last.
+    `validations` is what the CA last said of the proof that each name is ours, where it wants one."""
 
     step: str
     attempt: int
     last_failure: str | None
     next_attempt: datetime | None
+    validations: list[OrderValidation] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -250,6 +260,9 @@ def show(context: Context, request_id: int) -> RequestDetail:
             install_state=request.install_state,
             install_after=request.install_after,
             order_number=request.order_number,
+            order_way=request.order_way,
+            order_reason=request.order_reason,
+            ordered_at=request.ordered_at,
             issued_fingerprint=request.issued_fingerprint,
             served_fingerprint=request.served_fingerprint,
             reason=request.reason,
@@ -283,8 +296,21 @@ async def waiting(context: Context, request_id: int) -> list[Waiting]:
     for pending in description.raw_description.pending_activities:
         failure = pending.last_failure.message if pending.HasField("last_failure") else None
         scheduled = pending.scheduled_time.ToDatetime(tzinfo=context.clock().tzinfo)
-        found.append(Waiting(pending.activity_type.name, pending.attempt, failure, scheduled))
+        validations = await _validations(client, pending.last_failure) if failure else []
+        found.append(Waiting(pending.activity_type.name, pending.attempt, failure, scheduled, validations))
     return found
+
+
+async def _validations(client: Client, failure: Failure) -> list[OrderValidation]:
+    """What an `orders.collect` that ended as ``Pending`` has in its details (`activities/failures.py`)."""
+    told = await client.data_converter.decode_failure(failure)
+    if not isinstance(told, ApplicationError) or told.type != "Pending" or not told.details:
+        return []
+    try:
+        return TypeAdapter(list[OrderValidation]).validate_python(told.details[0])
+    except ValidationError:
+        # A connector of another release said it in other words.
+        return []
 
 
 async def watch(context: Context, request_id: int, *, every: float = 0.25) -> AsyncIterator[RequestDetail]:

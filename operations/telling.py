@@ -19,6 +19,7 @@ WEBHOOK, EMAIL = "webhook", "email"
 # An administrator's own word on whether notifications come by e-mail; without one they do.
 EMAIL_PREFERENCE = "notifications email"
 _LONGEST_SUBJECT = 256
+_AT_ONCE = 500
 
 
 def tell(
@@ -27,7 +28,7 @@ def tell(
     *,
     kind: str,
     once: str,
-    gateway_id: int,
+    gateway_id: int | None,
     scope: Scope,
     subject: str,
     text: str,
@@ -57,6 +58,16 @@ def tell(
         for address in _distinct([*settings.email.to, *managers]):
             session.add(NotificationDelivery(notification_id=number, way=EMAIL, address=address, due_at=now))
     return True
+
+
+def told(session: Session, events: Iterable[str]) -> set[str]:
+    """Those of the events that were told before."""
+    wanted = sorted(events)
+    found: set[str] = set()
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        found.update(session.exec(select(Notification.once).where(col(Notification.once).in_(some))))
+    return found
 
 
 def _managers(session: Session, scope: Scope) -> Iterator[str]:

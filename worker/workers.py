@@ -37,6 +37,7 @@ from model.naming import MANAGER_QUEUE, gateway_queue
 from operations import manager_key, presence
 from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
+from operations.orders import keep_telling as keep_telling_of_orders
 from operations.reconcile import keep_started
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
@@ -177,6 +178,7 @@ async def run_manager(settings: Settings) -> None:
                     _drained(manager_worker(client, activities, executor), settings.home, "manager"),
                     keep_started(database, client),
                     keep_telling(database, client),
+                    keep_telling_of_orders(database, settings.notifications),
                     keep_watch(database, client, settings.notifications),
                     keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),
                 )

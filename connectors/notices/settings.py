@@ -75,6 +75,8 @@ class NotificationSettings(_Section):
     """When people are told, and by which ways besides the dashboard."""
 
     away_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 60
+    # An order that a CA has had for that long is told; 0: never.
+    order_hours: Annotated[int, Field(ge=0, le=24 * 365)] = 24
     renewal_days: Annotated[int, Field(ge=0, le=365)] = 7
     keep_days: Annotated[int, Field(ge=1, le=3650)] = 90
     ca_file: Path | None = None

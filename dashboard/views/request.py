@@ -7,17 +7,28 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import actions, chains, components, guard, places, progress, session, words
+from dashboard import actions, chains, components, guard, places, progress, session, tables, words
 from dashboard.bridge import bridge
 from dashboard.components import zone
+from dashboard.words import Look
 from model.errors import CertgateError, NotFound
-from model.states import InstallState, Verdict
+from model.states import InstallState, OrderWay, Verdict
 from operations import audit_trail, requests
 from operations.audit_trail import AuditRow
 from operations.context import Context, now
 from operations.requests import RequestDetail, Waiting
 
 _FRESH = "request-fresh"
+_PROOFS = {
+    "valid": Look("Proved", "green", "check_circle", "The CA has the proof."),
+    "pending": Look("Missing", "orange", "hourglass_top", "The CA waits for the proof."),
+    "failed": Look("Failed", "red", "error", "The CA looked and did not find the proof."),
+}
+_WAYS = {
+    OrderWay.NEW: "A first certificate",
+    OrderWay.RENEW: "A renewal",
+    OrderWay.REPLACE: "A replacement before its time",
+}
 _LOOK_AGAIN = timedelta(seconds=2)
 # The page must not wait longer than this for an engine that does not answer.
 _ENGINE_PATIENCE = timedelta(seconds=4)
@@ -105,8 +116,37 @@ def _standing(seen: _Seen) -> None:
     waits = progress.waits_for(detail, seen.waiting, zone())
     if waits:
         components.notice("info", waits)
+    _proofs(seen)
     if seen.engine_problem:
         components.warning(f"What it is doing right now can't be shown. {seen.engine_problem}")
+
+
+def _proofs(seen: _Seen) -> None:
+    """For which names the CA has the proof that they are ours, and what is missing for the others."""
+    found = [one for step in seen.waiting for one in step.validations]
+    if not found:
+        return
+    done = sum(1 for one in found if one.state == "valid")
+    with st.container(border=True, key="proofs", gap="small"):
+        st.markdown(f"**Domain validation**: {done} of {len(found)} names are proved")
+        tables.plain(
+            "proofs-table",
+            {
+                "Name": [one.name for one in found],
+                "State": [[_PROOFS.get(one.state, _PROOFS["pending"]).words] for one in found],
+                "By": [one.method for one in found],
+                "What is missing": [one.missing for one in found],
+                "What the CA said": [one.error for one in found],
+            },
+            {
+                "Name": st.column_config.TextColumn(width=220),
+                "State": tables.states("State", _PROOFS, 110),
+                "By": st.column_config.TextColumn(width=90),
+                "What is missing": st.column_config.TextColumn(width=420),
+                "What the CA said": st.column_config.TextColumn(width=320),
+            },
+            alt="Domain validation",
+        )
 
 
 def _tabs(detail: RequestDetail) -> None:
@@ -142,7 +182,10 @@ def _overview(detail: RequestDetail) -> None:
             ("Keystore", detail.keystore),
             ("Certificate authority", detail.ca),
             ("Key", words.key(detail.key_algorithm)),
+            ("Ordered as", _WAYS[detail.order_way]),
+            *([("Reason of the order", detail.order_reason)] if detail.order_reason else []),
             ("Order number", detail.order_number),
+            *([("Ordered", _ordered(detail))] if detail.ordered_at else []),
             ("Gateway", detail.gateway),
             ("Endpoint", detail.endpoint),
             ("Binding", detail.binding),
@@ -211,6 +254,12 @@ def _timeline(trail: list[AuditRow]) -> None:
     with st.container(key="timeline"):
         for row in trail:
             components.moment(row.outcome, row.time, f"{row.actor} ({row.access_method})", row.description)
+
+
+def _ordered(detail: RequestDetail) -> str | None:
+    if detail.ordered_at is None:
+        return None
+    return f"{words.when(detail.ordered_at, zone())}, {words.ago(detail.ordered_at, now())}"
 
 
 def _owner(detail: RequestDetail) -> str:

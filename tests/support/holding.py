@@ -129,7 +129,7 @@ async def private_authority(
         session.add_all([row, *anchors])
     authority = CONNECTOR.open(CONNECTOR.configure(row.settings), world.surroundings)
     assert isinstance(authority, PrivateAuthority)
-    await authority.orders()
+    await authority.records()
     return authority
 
 

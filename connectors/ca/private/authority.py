@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from connectors.ca.contract import (
+    CertificatePage,
     CollectRequest,
+    Detail,
     Health,
+    HeldCertificate,
     IssuedCertificate,
+    ListedCertificate,
+    OpenOrder,
     Order,
     OrderRequest,
+    ProfileOffer,
     RevokeRequest,
+    Standing,
 )
 from connectors.ca.private import issuance, material, revocation
 from connectors.ca.private.ledger import Ledger, OrderRecord, OrderState, StoredList
@@ -24,10 +31,12 @@ from connectors.registry import Surroundings
 from model import x509
 
 MIN_HINT = timedelta(seconds=1)
+_PAGE = 200
 
 
 class PrivateAuthority:
-    """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders` and `ShowsTrustAnchors`.
+    """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders`, `ShowsTrustAnchors`, `KnowsStanding`,
+    `OffersProfiles`, `ListsCertificates` and `DecidesOrders`.
 
     Opening it touches nothing; the first verb loads the CA, or makes it. Verbs block in threads, so that a commit that
     waits for the disk holds up nobody else. Any number of objects, in any number of processes, may work on one folder.
@@ -76,12 +85,82 @@ class PrivateAuthority:
         found, _ = await asyncio.to_thread(self._open)
         return [x509.to_pem(found.root)]
 
+    async def standing(self, certificate: HeldCertificate) -> Standing | None:
+        """See `KnowsStanding.standing`."""
+        found, ledger = await asyncio.to_thread(self._open)
+        if not x509.is_signed_by(x509.load_certificate(certificate.certificate_pem), found.intermediate):
+            return None
+        record = await asyncio.to_thread(ledger.by_serial, certificate.serial_number)
+        if record is None:
+            return None
+        revoked = record.state is OrderState.REVOKED
+        return Standing(revoked, "CA", record.revoked if revoked else None, record.reason if revoked else None)
+
+    async def profiles(self) -> Sequence[ProfileOffer]:
+        """See `OffersProfiles.profiles`."""
+        return [
+            ProfileOffer(
+                name=name,
+                title=name if name != self._settings.default_profile else f"{name} (for orders that name none)",
+                validities=[profile.validity_seconds],
+                description="Keys: " + ", ".join(profile.algorithms),
+            )
+            for name, profile in self._settings.profiles.items()
+        ]
+
+    async def certificates(self, page: str | None = None) -> CertificatePage:
+        """See `ListsCertificates.certificates`."""
+        _, ledger = await asyncio.to_thread(self._open)
+        some = await asyncio.to_thread(ledger.signed, page, _PAGE + 1)
+        total = await asyncio.to_thread(ledger.count_signed)
+        shown = some[:_PAGE]
+        return CertificatePage(
+            [
+                ListedCertificate(
+                    order_number=record.number,
+                    common_name=record.accepted.common_name,
+                    serial_number=record.serial_number or "",
+                    names=record.accepted.names,
+                    status=str(record.state),
+                    profile=record.accepted.profile,
+                    not_after=record.not_after,
+                )
+                for record in shown
+            ],
+            shown[-1].number if len(some) > _PAGE else None,
+            total,
+        )
+
+    async def certificate(self, order_number: str) -> IssuedCertificate:
+        """See `ListsCertificates.certificate`."""
+        found, ledger = await asyncio.to_thread(self._open)
+        record = await asyncio.to_thread(ledger.by_number, order_number)
+        if record.certificate_pem is None:
+            raise Permanent(f"Order {order_number} has no certificate; it is {record.state}.")
+        return IssuedCertificate(record.certificate_pem, [x509.to_pem(found.intermediate)])
+
     # The owner of the CA
 
-    async def orders(self, *states: OrderState) -> Sequence[OrderRecord]:
-        """All orders, or those in the given states, by number."""
+    async def records(self, *states: OrderState) -> Sequence[OrderRecord]:
+        """All orders as they are kept, or those in the given states, by number."""
         _, ledger = await asyncio.to_thread(self._open)
         return await asyncio.to_thread(ledger.all, *states)
+
+    async def orders(self) -> Sequence[OpenOrder]:
+        """See `DecidesOrders.orders`."""
+        return [
+            OpenOrder(
+                number=record.number,
+                state=str(record.state),
+                common_name=record.accepted.common_name,
+                names=record.accepted.names,
+                created=record.created,
+                ready=record.ready,
+                serial_number=record.serial_number,
+                reason=record.reason,
+            )
+            for record in await self.records()
+        ]
 
     async def release(self, order_number: str) -> None:
         """Let a pending order be issued now; the next `collect` signs it. Raises `Permanent` if it is not pending."""
@@ -133,7 +212,22 @@ class PrivateAuthority:
         longest = self._settings.profiles[self._settings.default_profile].validity_seconds
         usable = self._clock() + timedelta(seconds=longest) <= end
         until = "can issue" if usable else "can't issue certificates of its default profile any more: it ends"
-        return Health(usable, f"The private CA in {self._folder.path} {until} until {end:%Y-%m-%d}; {pending} pending.")
+        told = f"The private CA in {self._folder.path} {until} until {end:%Y-%m-%d}; {pending} pending."
+        limits = [*self._settings.permitted_names, *(f"not {name}" for name in self._settings.excluded_names)]
+        return Health(
+            usable,
+            told,
+            [
+                Detail("Issuer", x509.distinguished_name(found.intermediate.subject)),
+                Detail("Issuer ends", f"{end:%Y-%m-%d %H:%M} UTC"),
+                Detail(
+                    "Root", f"{x509.distinguished_name(found.root.subject)}, SHA-256 {x509.fingerprint(found.root)}"
+                ),
+                Detail("Profiles", ", ".join(self._settings.profiles)),
+                Detail("Names", ", ".join(limits) or "no limits"),
+                Detail("Orders pending", str(pending)),
+            ],
+        )
 
     def _submit(self, request: OrderRequest) -> Order:
         found, ledger = self._open()

@@ -167,6 +167,17 @@ class Ledger:
         marks = ", ".join("?" * len(wanted))
         return self._many(f"state IN ({marks}) ORDER BY sequence", *wanted)
 
+    def signed(self, after: str | None, limit: int) -> list[OrderRecord]:
+        """Orders with a certificate, by number, from the one after `after`."""
+        sequence = int((after or "P-0").removeprefix("P-"))
+        return self._many("certificate IS NOT NULL AND sequence > ? ORDER BY sequence LIMIT ?", sequence, limit)
+
+    def count_signed(self) -> int:
+        """How many orders have a certificate."""
+        with self._busy, self._told():
+            found = self._connection.execute("SELECT count(*) FROM orders WHERE certificate IS NOT NULL").fetchone()
+        return int(found[0])
+
     def add(self, order: AcceptedOrder, now: datetime, ready: datetime | None) -> OrderRecord:
         """A new pending order."""
         self._connection.execute(

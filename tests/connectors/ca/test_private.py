@@ -186,7 +186,7 @@ async def test_what_is_not_issued_leaves_no_order(tmp_path: Path, change: Mappin
     ca = open_ca(tmp_path)
     with pytest.raises(Permanent, match=message):
         await ca.submit(OrderRequest(**fields))
-    assert await ca.orders() == []
+    assert await ca.records() == []
 
 
 async def test_a_reference_is_for_one_key_and_one_set_of_names(tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ async def test_manual_issuance(tmp_path: Path) -> None:
             await ca.reject(number, "late")
     with pytest.raises(Permanent, match="with a reason"):
         await ca.reject(one, " ")
-    states = {record.number: record.state for record in await ca.orders()}
+    states = {record.number: record.state for record in await ca.records()}
     assert states == {one: OrderState.ISSUED, two: OrderState.REJECTED, three: OrderState.WITHDRAWN}
-    assert [record.number for record in await ca.orders(OrderState.ISSUED)] == [one]
+    assert [record.number for record in await ca.records(OrderState.ISSUED)] == [one]
 
 
 @pytest.mark.parametrize("number", ["P-000009", "", "1", "P-1", "P-x", "P-٣", "P-0000001", "'; DROP TABLE orders; --"])
@@ -382,7 +382,7 @@ async def test_near_its_end_the_ca_says_so(tmp_path: Path) -> None:
     assert not (await ca.check()).usable
     with pytest.raises(Permanent, match="intermediate ends on 2032-02-29"):
         await ca.submit(order())
-    assert await ca.orders() == []
+    assert await ca.records() == []
     assert await ca.submit(order(profile="short"))
 
 
@@ -448,7 +448,7 @@ async def test_only_the_certificate_of_the_order_is_revoked(tmp_path: Path) -> N
         await ca.revoke(RevokeRequest(two, issued.certificate_pem, request.serial_number, request.reason))
     with pytest.raises(Permanent, match="another serial number"):
         await ca.revoke(RevokeRequest(one, issued.certificate_pem, "1234", request.reason))
-    assert [record.state for record in await ca.orders()] == [OrderState.ISSUED, OrderState.PENDING]
+    assert [record.state for record in await ca.records()] == [OrderState.ISSUED, OrderState.PENDING]
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA256()], ids=["sha1", "sha256"])
@@ -580,5 +580,5 @@ async def test_killed_at_any_point_there_is_one_order_and_one_certificate(tmp_pa
     assert placed.number == "P-000001"
     issued = await ca.collect(collecting(placed.number))
     assert await checked(ca, issued, NAMES, datetime.now(UTC))
-    assert [record.state for record in await ca.orders()] == [OrderState.ISSUED]
+    assert [record.state for record in await ca.records()] == [OrderState.ISSUED]
     assert {name: (folder / name).read_bytes() for name in before} == before

@@ -18,9 +18,9 @@ async def test_every_order_is_one_order_and_one_certificate(tmp_path: Path) -> N
     assert bought.kills >= 20
     assert bought.found >= 1
     ca = CONNECTOR.open(CONNECTOR.configure(access.settings), Surroundings(tmp_path, resolve))
-    kept = {record.accepted.reference: record for record in await ca.orders()}
+    kept = {record.accepted.reference: record for record in await ca.records()}
     assert {record.number for record in kept.values()} == set(bought.numbers.values())
-    assert len(await ca.orders()) == len(kept) == 60
+    assert len(await ca.records()) == len(kept) == 60
     for reference, came in bought.certificates.items():
         leaf = x509.load_certificate(came.certificate_pem)
         assert kept[reference].state is OrderState.ISSUED
