@@ -17,6 +17,7 @@ from dashboard.views import (
     administrators,
     audit,
     authorities,
+    authority,
     certificate,
     certificates,
     endpoints,
@@ -107,6 +108,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Settings", policies.show, "Approval policies", places.POLICIES, "gavel"),
     Entry("Settings", trust.show, "Trusted CA certificates", places.TRUST, "account_balance"),
     Entry("Settings", authorities.show, "Certificate authorities", places.AUTHORITIES, "domain_verification"),
+    Entry("Settings", authority.show, "Certificate authority", places.AUTHORITY),
 )
 
 

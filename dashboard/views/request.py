@@ -128,7 +128,7 @@ def _proofs(seen: _Seen) -> None:
         return
     done = sum(1 for one in found if one.state == "valid")
     with st.container(border=True, key="proofs", gap="small"):
-        st.markdown(f"**Domain validation**: {done} of {len(found)} names are proved")
+        components.strong(f"Domain validation: {done} of {len(found)} names are proved")
         tables.plain(
             "proofs-table",
             {

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from connectors import registry
 from connectors.ca.contract import CollectRequest, Health, IssuedCertificate, Order, OrderRequest, RevokeRequest
-from connectors.errors import AuthorityFault, Permanent, Retryable
+from connectors.errors import AuthorityFault, NameValidation, Pending, Permanent, Retryable
 from connectors.keystores.contract import Entry, SigningRequest
 from connectors.registry import ConnectorType, Surroundings
 
@@ -63,6 +63,10 @@ class RogueAuthority:
         if self.fault == "busy":
             raise Retryable("The rogue CA is busy.", dt.timedelta(milliseconds=300))
         order = list(self.orders.values())[int(request.number[2:]) - 1]
+        if self.fault == "unproved":
+            proofs = [NameValidation(name, "pending", "dns-01", f"Put a TXT record at {name}.") for name in order.names]
+            proofs[0] = NameValidation(order.names[0], "failed", "http-01", error="The file was not there.")
+            raise Pending("The rogue CA waits for the proof of the names.", dt.timedelta(milliseconds=300), proofs)
         return IssuedCertificate(self._issue(order), [])
 
     async def revoke(self, request: RevokeRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,7 +14,7 @@ from sqlmodel import col, select
 from temporalio.client import WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from model.messages import RequestStart, RequestView
+from model.messages import OrderValidation, RequestStart, RequestView
 from model.naming import MANAGER_QUEUE
 from model.states import CertificateStatus, DelegationMode, InstallState
 from model.tables import (
@@ -25,7 +26,7 @@ from model.tables import (
     Keystore,
     TrustedCertificate,
 )
-from operations import requests
+from operations import orders, requests
 from operations.bootstrap import trusted
 from operations.submission import start
 from tests.support.rogue import RogueAuthority, install_rogues
@@ -53,6 +54,37 @@ async def approved(world: World, name: str, ca: str = "rogue") -> int:
     await world.until(number, state=InstallState.KEY_READY)
     await world.say(number, "approve")
     return number
+
+
+async def test_what_the_ca_wants_proved_is_seen_while_it_waits(
+    shared_world: World, rogue: type[RogueAuthority]
+) -> None:
+    rogue.fault = "unproved"
+    number = await shared_world.submit("one.unproved.example.org", names=["two.unproved.example.org"], ca="rogue")
+    await shared_world.until(number, state=InstallState.KEY_READY)
+    await shared_world.say(number, "approve")
+    context = shared_world.context("bob")
+
+    async def told() -> list[OrderValidation]:
+        return [one for step in await requests.waiting(context, number) for one in step.validations]
+
+    while not (found := await told()):
+        await asyncio.sleep(0.05)
+    assert found == [
+        OrderValidation("one.unproved.example.org", "failed", "http-01", error="The file was not there."),
+        OrderValidation(
+            "two.unproved.example.org", "pending", "dns-01", "Put a TXT record at two.unproved.example.org."
+        ),
+    ]
+    [step] = await requests.waiting(context, number)
+    assert (step.step, step.last_failure) == ("orders.collect", "The rogue CA waits for the proof of the names.")
+    detail = shared_world.show(number)
+    assert detail.status == CertificateStatus.APPLIED
+    assert detail.ordered_at is not None
+    assert [row.request_id for row in orders.listing(context, "rogue").rows] == [number]
+    rogue.fault = "none"
+    await shared_world.until(number, state=InstallState.NOT_CONFIGURED)
+    assert orders.listing(context, "rogue").total == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from connectors.ca.contract import (
     CertificatePage,
@@ -147,11 +147,13 @@ class PrivateAuthority:
         return await asyncio.to_thread(ledger.all, *states)
 
     async def orders(self) -> Sequence[OpenOrder]:
-        """See `DecidesOrders.orders`."""
+        """See `DecidesOrders.orders`. One that was released, or whose time has come, is ``released`` until somebody
+        collects it: then it is signed."""
+        now = self._clock()
         return [
             OpenOrder(
                 number=record.number,
-                state=str(record.state),
+                state=_shown_state(record, now),
                 common_name=record.accepted.common_name,
                 names=record.accepted.names,
                 created=record.created,
@@ -341,3 +343,8 @@ class PrivateAuthority:
             der = revocation.revocation_list(found, revoked, number, now, validity)
             ledger.add_list(StoredList(number, now, len(revoked), der))
             return der
+
+
+def _shown_state(record: OrderRecord, now: datetime) -> str:
+    released = record.state is OrderState.PENDING and record.ready is not None and record.ready <= now
+    return "released" if released else str(record.state)
