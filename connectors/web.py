@@ -173,8 +173,10 @@ class Web:
         which the caller judges.
         """
         answer = await self._exchange(method, path, body, form, content, query, headers)
-        if answer.status in passing:
-            return answer
+        return answer if answer.status in passing else self.judge(answer)
+
+    def judge(self, answer: Answer) -> Answer:
+        """Raise what an answer's status says, as `ask` does; else give it back."""
         if answer.status in (401, 403, 407):
             raise Permanent(
                 f"{self.where} refuses the credentials (status {answer.status}): look whether they are right, "
