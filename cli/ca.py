@@ -148,13 +148,17 @@ def remove_authority(name: Name, yes: Yes = False) -> None:
 
 
 @authorities.command("check")
-def check_authority(name: Name, as_json: Json = False) -> None:
+def check_authority(
+    name: Name,
+    gateway: Annotated[str | None, typer.Option(help="Have this gateway ask it.")] = None,
+    as_json: Json = False,
+) -> None:
     """Ask a CA whether it can be used, without ordering anything. Exit 1 if it can't."""
     from operations import authorities as operations
 
     with opened() as door:
         context, around = _acting(door)
-        health = run(operations.check(context, name, around))
+        health = run(operations.check(context, name, around, gateway))
     if as_json:
         emit_json(health)
     else:

@@ -60,6 +60,11 @@ def discovery_workflow(endpoint_id: int) -> str:
     return f"discovery-{endpoint_id}"
 
 
+def authority_check_workflow(authority_id: int, gateway_id: int) -> str:
+    """Workflow id of a gateway's question to a CA."""
+    return f"authority-check-{authority_id}-{gateway_id}"
+
+
 def endpoint_test_workflow(endpoint_id: int) -> str:
     """Workflow id of the test of the connection to an endpoint."""
     return f"endpoint-test-{endpoint_id}"

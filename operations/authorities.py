@@ -14,6 +14,7 @@ from connectors import registry
 from connectors.ca.contract import (
     CancelsOrders,
     DecidesOrders,
+    Detail,
     FindsOrders,
     GivesRenewalInformation,
     Health,
@@ -28,15 +29,17 @@ from connectors.ca.contract import (
 )
 from connectors.errors import ConnectorError, Permanent
 from connectors.registry import Surroundings
+from model import messages, naming
 from model.errors import Conflict, InvalidInput, Unavailable
 from model.tables import CertificateAuthority, CertificateProfile, CertificateRequest
-from operations import lookup
+from operations import asking, lookup
 from operations.bootstrap import trust_anchors
 from operations.context import Context
 from operations.endpoints import checked_settings
 from operations.lookup import identity
 from operations.organizations import checked_name, refuse_if_used
 from operations.trust import keep
+from workflows.looks import AuthorityCheckWorkflow
 
 ReachedFrom = Literal["manager", "gateway"]
 _ABILITIES: Mapping[type[Any], str] = {
@@ -163,11 +166,25 @@ def remove(context: Context, which: str | int) -> None:
         context.tell(session, "ca.removed", "ca", f"CA {name} was removed.", object_id=number)
 
 
-async def check(context: Context, which: str | int, surroundings: Surroundings) -> Health:
-    """Ask the CA, without buying anything, whether it can be used. Raises `NotFound`, `Unavailable` (only gateways
-    reach it), `NotPermitted`."""
+async def check(
+    context: Context, which: str | int, surroundings: Surroundings, gateway: str | int | None = None
+) -> Health:
+    """Ask the CA, without buying anything, whether it can be used: from here, or from a gateway, which one that only
+    gateways reach needs. Raises `NotFound`, `Unavailable` (no gateway is named, or it does not answer),
+    `NotPermitted`."""
     row = _owned(context, which, "ca.checked", "check CAs")
-    return await health_of(row, surroundings)
+    if gateway is None:
+        return await health_of(row, surroundings)
+    with context.database.read() as session:
+        asked = identity(lookup.gateway(session, context.actor, gateway))
+    health = await asking.ask(
+        context,
+        AuthorityCheckWorkflow.run,
+        messages.AuthorityCheckStart(identity(row), asked, context.actor.described),
+        workflow_id=naming.authority_check_workflow(identity(row), asked),
+        summary=f"Check of CA {row.name}",
+    )
+    return Health(health.usable, health.message, [Detail(one.label, one.text) for one in health.details])
 
 
 async def health_of(row: CertificateAuthority, surroundings: Surroundings) -> Health:
@@ -272,9 +289,7 @@ def _deciding(row: CertificateAuthority, surroundings: Surroundings) -> DecidesO
 
 def _require_reached(row: CertificateAuthority) -> None:
     if row.reached_from != "manager":
-        raise Unavailable(
-            f"CA {row.name} is reached from gateways only; a request that uses it shows whether it works."
-        )
+        raise Unavailable(f"CA {row.name} is reached from gateways only: name the gateway that shall ask it.")
 
 
 def _new(session: Session, new: NewAuthority) -> CertificateAuthority:

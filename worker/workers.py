@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.admission import Admissions
+from activities.authorities import AuthorityCheckRecords, AuthorityChecks
 from activities.decisions import Decisions
 from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
@@ -97,6 +98,7 @@ def manager_activities(
         looks.record_look,
         tests.admit_endpoint_test,
         tests.record_endpoint_test,
+        AuthorityCheckRecords(database, surroundings.clock).admit_authority_check,
         orders.submit,
         orders.collect,
         orders.withdraw,
@@ -115,6 +117,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         *Modules(surroundings).steps(),
         KeystoreLooks(surroundings).look,
         EndpointTests(surroundings).test,
+        AuthorityChecks(surroundings).check,
         orders.submit,
         orders.collect,
         orders.withdraw,

@@ -1,4 +1,4 @@
-"""A gateway looks at something now, because somebody asked and is waiting: into a keystore, or at an endpoint."""
+"""A gateway looks at something now, because somebody asked and is waiting: into a keystore, at an endpoint, at a CA."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from workflows import attributes, options
 from workflows.steps import NotPickedUp, StepFailed, at_queue, records
 
 with workflow.unsafe.imports_passed_through():
+    from activities.authorities import AuthorityCheckRecords, AuthorityChecks
     from activities.endpoint_tests import EndpointTestRecords, EndpointTests
     from activities.keystores import KeystoreLooks, KeystoreRecords
     from connectors.cures import cure
@@ -57,6 +58,24 @@ class EndpointTestWorkflow:
             report = m.EndpointReport([], [], problem=error.message, cure=cure(error.message))
         await records(EndpointTestRecords.record_endpoint_test, m.RecordTest(start.id, start.asked_by, report))
         return report
+
+
+@workflow.defn(name="AuthorityCheck")
+class AuthorityCheckWorkflow:
+    """Have one gateway ask one CA. Workflow id ``authority-check-<CA id>-<gateway id>``, on the manager's queue."""
+
+    @workflow.run
+    async def run(self, start: m.AuthorityCheckStart) -> m.AuthorityHealth:
+        """What the CA says there."""
+        admission = await records(AuthorityCheckRecords.admit_authority_check, start)
+        workflow.upsert_search_attributes([attributes.GATEWAY.value_set(admission.gateway)])
+        try:
+            health: m.AuthorityHealth = await _asked(
+                AuthorityChecks.check, m.CheckAuthority(admission.authority), admission.queue, admission.gateway
+            )
+        except StepFailed as error:
+            return m.AuthorityHealth(False, error.message)
+        return health
 
 
 async def _asked(step: Callable[..., Any], wanted: object, queue: str, gateway: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
-from workflows.looks import EndpointTestWorkflow, KeystoreLookWorkflow
+from workflows.looks import AuthorityCheckWorkflow, EndpointTestWorkflow, KeystoreLookWorkflow
 from workflows.modules import GatewaySyncWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
@@ -21,6 +21,7 @@ WORKFLOWS: tuple[type, ...] = (
     GatewaySyncWorkflow,
     EndpointTestWorkflow,
     KeystoreLookWorkflow,
+    AuthorityCheckWorkflow,
 )
 
 

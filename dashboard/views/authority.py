@@ -70,16 +70,21 @@ def _head(row: AuthorityRow, owner: bool) -> None:
             st.badge(look.words, icon=f":material/{look.icon}:", color=look.colour, help=look.meaning)
         if owner:
             with st.container(horizontal=True, width="content", gap="small"):
+                # One that only gateways reach is asked by the gateway that is chosen.
+                names = filters.gateway_names(session.context()) if row.reached_from == "gateway" else []
+                gateway = None
+                if names:
+                    gateway = st.selectbox("Asked by", names, key="check-by", label_visibility="collapsed", width=200)
                 if st.button("Check", icon=":material/network_check:", key="check", type="primary"):
-                    _check(row)
+                    _check(row, gateway)
                 shelf.offer("Edit", "edit", "ca-edit", row)
                 shelf.offer("Remove", "delete", "ca-remove", row)
 
 
-def _check(row: AuthorityRow) -> None:
+def _check(row: AuthorityRow, gateway: str | None) -> None:
     actions.forget_told()
     try:
-        health = authority_forms.check(row)
+        health = authority_forms.check(row, gateway)
     except CertgateError as error:
         health = Health(False, error.message)
     st.session_state[_HEALTH] = (row.id, health)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal, cast
 
 import streamlit as st
@@ -18,6 +19,8 @@ from operations import authorities
 from operations.authorities import AuthorityRow, NewAuthority
 
 _NAME, _TYPE, _PUBLIC, _FROM, _ACTIVE = "ca-name", "ca-type", "ca-public", "ca-from", "ca-active"
+# A gateway that is away is waited for half a minute, and a CA may be slow.
+_CA_PATIENCE = timedelta(seconds=60)
 REACHED = {"manager": "From the manager", "gateway": "From gateways only"}
 
 
@@ -34,10 +37,10 @@ def additions() -> dict[str, Dialog]:
     return {"ca-add": Dialog("Add a certificate authority", "Add", _new, _added, "add", "large")}
 
 
-def check(row: AuthorityRow) -> Health:
-    """Ask the CA whether it can be used; nothing is ordered. Raises `CertgateError`."""
+def check(row: AuthorityRow, gateway: str | None = None) -> Health:
+    """Ask the CA whether it can be used, from here or by a gateway; nothing is ordered. Raises `CertgateError`."""
     with st.spinner("Asking the CA …"):
-        return bridge().run(authorities.check(session.context(), row.id, bridge().surroundings))
+        return bridge().run(authorities.check(session.context(), row.id, bridge().surroundings, gateway), _CA_PATIENCE)
 
 
 def settings(type_name: str) -> type[BaseModel]:

@@ -4,6 +4,13 @@ Nothing here ever carries a private key, a passphrase or a credential; credentia
 needs them resolves. Names of handlers and activities that other programs call stand here too.
 """
 
+from model.messages.authorities import (
+    AuthorityCheckAdmission,
+    AuthorityCheckStart,
+    AuthorityDetail,
+    AuthorityHealth,
+    CheckAuthority,
+)
 from model.messages.certificates import (
     CampaignItemEnded,
     OpenRenewal,
@@ -107,8 +114,13 @@ __all__ = [
     "Admission",
     "AdmitSync",
     "AuthorityAccess",
+    "AuthorityCheckAdmission",
+    "AuthorityCheckStart",
+    "AuthorityDetail",
+    "AuthorityHealth",
     "CampaignItemEnded",
     "CertificateOutcome",
+    "CheckAuthority",
     "CheckInResult",
     "CheckInStart",
     "CollectOrder",

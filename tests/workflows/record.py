@@ -23,7 +23,17 @@ from model import channel, naming
 from model.messages import AdministratorWord, RequestView, RevocationStart
 from model.states import InstallMode, InstallState
 from model.tables import Certificate, Gateway
-from operations import endpoints, enrollment, gateway_changes, gateway_news, joining, keystores, modules, tokens
+from operations import (
+    authorities,
+    endpoints,
+    enrollment,
+    gateway_changes,
+    gateway_news,
+    joining,
+    keystores,
+    modules,
+    tokens,
+)
 from tests.support.world import World, world
 from worker import workers
 from worker.playground import DisposableNginx
@@ -59,6 +69,11 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("endpoint-test", made.client.get_workflow_handle(naming.endpoint_test_workflow(endpoint_id)))
     looked = await keystores.check(made.context("admin"), made.gateway_id)
     await keep("keystore-look", made.client.get_workflow_handle(naming.keystore_workflow(looked.keystore.id)))
+
+    private = authorities.show(made.context("admin"), "private").id
+    await authorities.check(made.context("admin"), private, made.surroundings, made.gateway_id)
+    checked = naming.authority_check_workflow(private, made.gateway_id)
+    await keep("authority-check", made.client.get_workflow_handle(checked))
 
     async def ready(**fields: Any) -> int:
         number = await made.submit("www.example.org", endpoint="nginx", **fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from sqlmodel import col, select
 from connectors.keystores.contract import SigningRequest
 from connectors.registry import find
 from model import naming
-from model.errors import Conflict, NotFound
+from model.errors import Conflict, NotFound, Unavailable
 from model.keys import KeyAlgorithm
 from model.states import EndpointStatus, InstallMode, InstallState, Outcome
 from model.tables import AuditEntry, Certificate, CertificateRequest
-from operations import certificates, endpoints, keystores
+from operations import authorities, certificates, endpoints, keystores
+from operations.authorities import NewAuthority
 from operations.endpoints import EndpointChange
 from operations.keystores import NewKeystore
 from tests.support.world import World
@@ -166,3 +168,25 @@ async def test_an_endpoint_is_tested_step_by_step(shared_world: World, nginx: Di
     assert "Correct the path" in str(report.cure)
     assert told(world, "endpoint.tested")[-1][:2] == ("alice", Outcome.FAILED)
     endpoints.remove(context, gateway, str(number))
+
+
+async def test_a_ca_is_asked_by_a_gateway(shared_world: World) -> None:
+    """A CA in the gateway's network: its files are in the gateway's home, and the manager has none of them."""
+    world, context = shared_world, shared_world.context("admin")
+    new = NewAuthority("inside", "private", {"name": "Inside", "folder": str(world.gateway_surroundings.home / "ca")})
+    await authorities.add(context, dataclasses.replace(new, reached_from="gateway"), world.surroundings)
+    with pytest.raises(Unavailable, match="name the gateway that shall ask it"):
+        await authorities.check(context, "inside", world.surroundings)
+    health = await authorities.check(context, "inside", world.surroundings, world.gateway_id)
+    assert health.usable
+    assert "can issue until" in health.message
+    assert ("Names", "no limits") in [(one.label, one.text) for one in health.details]
+    authorities.edit(context, "inside", settings={"folder": "/proc/nowhere"})
+    broken = await authorities.check(context, "inside", world.surroundings, world.gateway_id)
+    assert not broken.usable
+    assert "/proc/nowhere" in broken.message
+
+
+async def test_a_ca_is_not_asked_by_a_gateway_that_is_not_there(shared_world: World) -> None:
+    with pytest.raises(NotFound):
+        await authorities.check(shared_world.context("admin"), "private", shared_world.surroundings, "nowhere")
