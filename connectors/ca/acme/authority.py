@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from acme import messages
 
-from connectors.ca.acme import problems, validation
+from connectors.ca.acme import problems, renewal, validation
 from connectors.ca.acme.account import Account
 from connectors.ca.acme.journal import Entry, Journal, Placed
 from connectors.ca.acme.network import Network, Problematic
@@ -28,10 +28,12 @@ from connectors.ca.contract import (
     CollectRequest,
     Detail,
     Health,
+    HeldCertificate,
     IssuedCertificate,
     Order,
     OrderRequest,
     ProfileOffer,
+    RenewalInformation,
     RevocationReason,
     RevokeRequest,
 )
@@ -61,7 +63,7 @@ _REASONS = {
 
 
 class AcmeAuthority:
-    """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders` and `OffersProfiles`.
+    """See `CertificateAuthority`, `FindsOrders`, `CancelsOrders`, `OffersProfiles` and `GivesRenewalInformation`.
 
     Opening it touches nothing. Any number of objects, in any number of processes, may share one home.
     """
@@ -192,6 +194,10 @@ class AcmeAuthority:
             return entry.withdrawn
         seen = await self._orders.look(order_number)
         return seen is None or seen.status not in (messages.STATUS_PROCESSING, messages.STATUS_VALID)
+
+    async def renewal_information(self, certificate: HeldCertificate) -> RenewalInformation | None:
+        """The window that the CA suggests (RFC 9773), where it does."""
+        return await renewal.renewal_information(self._network, certificate)
 
     async def profiles(self) -> Sequence[ProfileOffer]:
         """Those of the directory (draft-ietf-acme-profiles section 3)."""

@@ -12,6 +12,7 @@ from acme import fields, messages
 from cryptography import x509 as crypto
 from cryptography.x509.oid import NameOID
 
+from connectors.ca.acme import renewal
 from connectors.ca.acme.account import Account
 from connectors.ca.acme.network import Network, Problematic
 from connectors.ca.acme.settings import Settings
@@ -66,6 +67,17 @@ class Orders:
             wanted["profile"] = profile
         if self._settings.send_validity and request.validity_seconds is not None:
             wanted["not_after"] = self._clock() + timedelta(seconds=request.validity_seconds)
+        replaces = renewal.replaced(directory, request)
+        if replaces is not None:
+            try:
+                answer = await self._account.post(
+                    directory["newOrder"], NewOrder(**wanted, replaces=replaces), "the order"
+                )
+                return self._network.location(answer, "the order")
+            except Problematic as refused:
+                # What it replaces is a courtesy to the CA, and no reason to be left without a certificate.
+                if not renewal.is_about_replacing(refused):
+                    raise refused.error from None
         answer = await self._account.ask(directory["newOrder"], NewOrder(**wanted), "the order")
         return self._network.location(answer, "the order")
 

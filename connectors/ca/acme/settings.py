@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from connectors.ca.acme.challenges.contract import Method
+from connectors.ca.acme.challenges.dns01_lookup import ServerAddress
+from connectors.ca.acme.challenges.dns01_update import TsigAlgorithm, is_key_name
 from connectors.secrets import Reference
 
 _MAIL = re.compile(r"[^\s@,:<>()]+@[A-Za-z0-9.-]+")
@@ -53,10 +55,17 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _key_name(name: str) -> str:
+    if not is_key_name(name):
+        raise ValueError(f"{name[:80]!a} is no name of a TSIG key")
+    return name
+
+
 DirectoryUrl = Annotated[str, AfterValidator(_directory)]
 MailAddress = Annotated[str, AfterValidator(_mail)]
 Listening = Annotated[str, AfterValidator(_listening)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+KeyName = Annotated[str, AfterValidator(_key_name)]
 
 
 class Settings(BaseModel):
@@ -103,6 +112,43 @@ class Settings(BaseModel):
         description="tls-alpn-01: address and port where this process answers while a CA looks, such as 0.0.0.0:443. "
         "The CA asks port 443 of the name.",
     )
+    dns01_server: ServerAddress | None = Field(
+        default=None,
+        description="dns-01: DNS server that takes dynamic updates (RFC 2136), such as ns1.example.com or "
+        "192.0.2.1:5353. Default: the primary that the zone names, where a key is set.",
+    )
+    dns01_key_name: KeyName | None = Field(
+        default=None, description="dns-01: name of the TSIG key that updates are signed with, as the DNS server has it."
+    )
+    dns01_key_secret: Reference | None = Field(
+        default=None, description="dns-01: the secret of that key, Base64 as tsig-keygen prints it."
+    )
+    dns01_key_algorithm: TsigAlgorithm = Field(
+        default=TsigAlgorithm.SHA256, description="dns-01: the algorithm of that key."
+    )
+    dns01_ttl_seconds: int = Field(
+        default=60, ge=0, le=86_400, description="dns-01: time to live of the records that updates add."
+    )
+    dns01_program: AbsolutePath | None = Field(
+        default=None,
+        description="dns-01: your own program in place of dynamic updates, called without a shell as PROGRAM "
+        "present|remove NAME VALUE.",
+    )
+    dns01_program_seconds: int = Field(
+        default=120, ge=1, le=3600, description="dns-01: a call of the program that takes longer is ended."
+    )
+    dns01_resolvers: tuple[ServerAddress, ...] = Field(
+        default=(),
+        description="dns-01: resolvers that tell zones and aliases. Default: those of this machine.",
+    )
+    dns01_check_servers: tuple[ServerAddress, ...] = Field(
+        default=(),
+        description="dns-01: servers that must show a record before the CA is asked to look. Default: all that the "
+        "zone's NS records name.",
+    )
+    dns01_timeout_seconds: int = Field(
+        default=10, ge=1, le=120, description="dns-01: how long one answer of a DNS server is waited for."
+    )
     challenges: tuple[Method, ...] = Field(
         default=(), description="Methods of proof in the order they are preferred. Default: all that are set up."
     )
@@ -134,6 +180,10 @@ class Settings(BaseModel):
             raise ValueError("eab_key_id and eab_hmac_key belong together")
         if self.http01_listen and self.http01_web_root:
             raise ValueError("http01_listen and http01_web_root exclude each other")
+        if (self.dns01_key_name is None) != (self.dns01_key_secret is None):
+            raise ValueError("dns01_key_name and dns01_key_secret belong together")
+        if self.dns01_program and (self.dns01_server or self.dns01_key_name):
+            raise ValueError("dns01_program excludes dns01_server and dns01_key_name")
         for method in self.challenges:
             if method not in self.set_up:
                 raise ValueError(f"challenges names {method}, and nothing is set up for it")
@@ -145,6 +195,7 @@ class Settings(BaseModel):
         there = {
             Method.HTTP_01: self.http01_listen or self.http01_web_root,
             Method.TLS_ALPN_01: self.tls_alpn01_listen,
+            Method.DNS_01: self.dns01_server or self.dns01_key_name or self.dns01_program,
         }
         return tuple(method for method, how in there.items() if how)
 
