@@ -73,6 +73,7 @@ class Issuance(Records):
                 pem=checked.certificate_pem,
                 chain_pem=list(checked.chain_pem),
                 serial_number=checked.serial_number,
+                issuer=x509.distinguished_name(leaf.issuer),
                 fingerprint=checked.fingerprint,
                 not_before=leaf.not_valid_before_utc,
                 not_after=leaf.not_valid_after_utc,

@@ -47,6 +47,37 @@ class OrderWay(StrEnum):
     REPLACE = "replace"
 
 
+class CampaignWay(StrEnum):
+    """What a replacement campaign does with each certificate: replace it before its time, renew it, or have it issued
+    by another CA or by another profile."""
+
+    REPLACE = "replace"
+    RENEW = "renew"
+    MOVE = "move"
+
+
+class CampaignState(StrEnum):
+    """Where a replacement campaign stands."""
+
+    DRAFT = "DRAFT"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+class ItemState(StrEnum):
+    """Where one certificate of a replacement campaign stands. Done: the new one is in use, as a handshake showed where
+    something serves it."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    AWAITING_APPROVAL = "AWAITING_APPROVAL"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+
+
 class DelegationMode(StrEnum):
     """Whom a gateway serves: every organization, or those it is delegated to."""
 

@@ -15,12 +15,15 @@ from sqlmodel import Field, SQLModel
 from model.keys import KeyAlgorithm
 from model.states import (
     AccessMethod,
+    CampaignState,
+    CampaignWay,
     CertificateStatus,
     ConnectionStatus,
     DelegationMode,
     EndpointStatus,
     InstallMode,
     InstallState,
+    ItemState,
     OrderWay,
     Outcome,
     Role,
@@ -447,7 +450,8 @@ class Decision(SQLModel, table=True):
 
 
 class Certificate(SQLModel, table=True):
-    """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED."""
+    """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED. `issuer` is the distinguished name (RFC
+    4514) of who signed it, as it stands in the certificate."""
 
     __table_args__ = (
         # Covers the counts of the overview: nothing is read of the rows themselves.
@@ -455,6 +459,8 @@ class Certificate(SQLModel, table=True):
         # So do these for the lists of organizations and departments.
         Index("ix_certificate_organizations", "organization_id", "department_id", "status"),
         Index("ix_certificate_departments", "department_id", "status"),
+        # And this one for the issuers of what is in use.
+        Index("ix_certificate_issuers", "active", "issuer", "organization_id", "department_id"),
     )
     id: int | None = Field(default=None, primary_key=True)
     request_id: int = Field(foreign_key="certificate_request.id", unique=True)
@@ -464,6 +470,7 @@ class Certificate(SQLModel, table=True):
     pem: str = _text(null=False)
     chain_pem: list[str] = _json(list)
     serial_number: str = Field(max_length=40)
+    issuer: str = Field(default="", sa_type=Text, nullable=False)
     fingerprint: str = Field(max_length=64, unique=True)
     not_before: datetime = _time()
     not_after: datetime = _time(index=True)
@@ -493,6 +500,83 @@ class Installation(SQLModel, table=True):
     steps: list[dict[str, str]] = _json(list)
     message: str | None = _text()
     updated_at: datetime = _time()
+
+
+class Campaign(SQLModel, table=True):
+    """A replacement campaign: many certificates are replaced, some first as canaries, the rest under a rate.
+
+    `criteria` is what was chosen by, as it was typed. A campaign pauses by itself when a canary fails, when
+    `pause_after` certificates failed, or when `pause_share` per cent of those that ended did (0: never). `failures` and
+    `ends` only grow; what they were at the last resume stands beside them: a person has seen the failures before.
+    `profile_id` is where certificates are moved to. `new_key`: another key is made whatever the profile says.
+    `revocation_reason` (RFC 5280 section 5.3.1): each old one is revoked with it once the new one is in use.
+    `next_at` is when the rate allows the next order. `expected_at` is when it ends at this rate. `news` are events that
+    wait to be told as notifications. `organization_id` and `department_id` are set where all certificates are of one.
+    """
+
+    __table_args__ = (Index("ix_campaign_state", "state"),)
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=128)
+    created_by_id: int = Field(foreign_key="administrator.id")
+    started_by_id: int | None = Field(default=None, foreign_key="administrator.id")
+    organization_id: int | None = None
+    department_id: int | None = None
+    criteria: dict[str, Any] = _json(dict)
+    way: CampaignWay = _word(CampaignWay)
+    reason: str = Field(default="", max_length=256)
+    profile_id: int | None = None
+    new_key: bool = False
+    revocation_reason: str | None = Field(default=None, max_length=32)
+    rate_per_hour: int
+    at_once: int
+    canaries: int
+    pause_after: int
+    pause_share: int
+    deadline_seconds: int | None = None
+    deadline_at: datetime | None = _time(null=True)
+    state: CampaignState = _word(CampaignState, CampaignState.DRAFT)
+    why: str | None = _text()
+    total: int = 0
+    failures: int = 0
+    failures_before: int = 0
+    ends: int = 0
+    ends_before: int = 0
+    next_at: datetime | None = _time(null=True)
+    looked_at: datetime | None = _time(null=True)
+    expected_at: datetime | None = _time(null=True)
+    late_told: bool = False
+    news: list[dict[str, str]] = _json(list)
+    created_at: datetime = _time()
+    started_at: datetime | None = _time(null=True)
+    ended_at: datetime | None = _time(null=True)
+
+
+class CampaignItem(SQLModel, table=True):
+    """One certificate of a campaign, in the order in which they come. `request_id` is the request that replaces it, one
+    with a greater number than `after_request_id`. `picked_at` is when its turn came, `handed_at` when its renewal
+    workflow was told."""
+
+    __tablename__ = "campaign_item"
+    __table_args__ = (
+        UniqueConstraint("campaign_id", "certificate_id"),
+        Index("ix_campaign_item_turn", "campaign_id", "state", "position"),
+        Index("ix_campaign_item_scope", "campaign_id", "organization_id", "department_id"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    campaign_id: int = Field(foreign_key="campaign.id")
+    position: int
+    canary: bool = False
+    certificate_id: int = Field(foreign_key="certificate.id", index=True)
+    organization_id: int = Field(foreign_key="organization.id")
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+    gateway_id: int = Field(foreign_key="gateway.id")
+    state: ItemState = _word(ItemState, ItemState.WAITING)
+    request_id: int | None = Field(default=None, index=True)
+    after_request_id: int = 0
+    picked_at: datetime | None = _time(null=True)
+    handed_at: datetime | None = _time(null=True)
+    ended_at: datetime | None = _time(null=True)
+    message: str | None = _text()
 
 
 class Notification(SQLModel, table=True):

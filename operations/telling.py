@@ -33,9 +33,11 @@ def tell(
     subject: str,
     text: str,
     now: datetime,
+    holders: Privilege = Privilege.MANAGE_GATEWAYS,
 ) -> bool:
-    """Make a notification for those who see things in `scope`. False when the event `once` was told before; the caller
-    holds the lock on what the event is about, so that two managers don't tell it both."""
+    """Make a notification for those who see things in `scope`; those who hold the privilege `holders` there get it by
+    e-mail, where that is set up. False when the event `once` was told before; the caller holds the lock on what the
+    event is about, so that two managers don't tell it both."""
     if session.exec(select(Notification.id).where(Notification.once == once)).first() is not None:
         return False
     row = Notification(
@@ -54,7 +56,7 @@ def tell(
     if settings.webhook is not None:
         session.add(NotificationDelivery(notification_id=number, way=WEBHOOK, due_at=now))
     if settings.email is not None:
-        managers = _managers(session, scope) if settings.email.administrators else ()
+        managers = _holders(session, holders, scope) if settings.email.administrators else ()
         for address in _distinct([*settings.email.to, *managers]):
             session.add(NotificationDelivery(notification_id=number, way=EMAIL, address=address, due_at=now))
     return True
@@ -70,15 +72,15 @@ def told(session: Session, events: Iterable[str]) -> set[str]:
     return found
 
 
-def _managers(session: Session, scope: Scope) -> Iterator[str]:
-    """The addresses of those who manage gateways there, and want to be told."""
+def _holders(session: Session, privilege: Privilege, scope: Scope) -> Iterator[str]:
+    """The addresses of those who hold the privilege there, and want to be told."""
     words = session.exec(select(Preference).where(Preference.name == EMAIL_PREFERENCE)).all()
     silent = {word.administrator_id for word in words if word.value is False}
     statement = select(Administrator).where(col(Administrator.active), Administrator.email != "")
     for administrator in session.exec(statement.order_by(col(Administrator.id))).all():
         number = identity(administrator)
         wanted = number not in silent and usable_address(administrator.email)
-        if wanted and permissions.may(access.grants_of(session, number), Privilege.MANAGE_GATEWAYS, scope):
+        if wanted and permissions.may(access.grants_of(session, number), privilege, scope):
             yield administrator.email
 
 

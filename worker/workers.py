@@ -18,6 +18,7 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.admission import Admissions
 from activities.authorities import AuthorityCheckRecords, AuthorityChecks
+from activities.campaigns import Campaigns
 from activities.decisions import Decisions
 from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
@@ -36,6 +37,7 @@ from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
 from operations import manager_key, presence
+from operations.campaign_upkeep import keep_campaigns
 from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
 from operations.orders import keep_telling as keep_telling_of_orders
@@ -69,6 +71,7 @@ def manager_activities(
     decisions = Decisions(database, surroundings.clock)
     issuance = Issuance(database, surroundings.clock)
     renewals = Renewals(database, surroundings.clock)
+    campaigns = Campaigns(database, surroundings.clock)
     gateways = Gateways(database, surroundings.clock)
     enrollments = Enrollments(database, surroundings.clock, key)
     looks = KeystoreRecords(database, surroundings.clock)
@@ -88,6 +91,10 @@ def manager_activities(
         renewals.rest_renewal,
         renewals.admit_revocation,
         renewals.record_revocation,
+        campaigns.advance,
+        campaigns.hand_over,
+        campaigns.say,
+        campaigns.stop,
         enrollments.join,
         enrollments.check_in,
         gateways.place,
@@ -181,6 +188,7 @@ async def run_manager(settings: Settings) -> None:
                     _drained(manager_worker(client, activities, executor), settings.home, "manager"),
                     keep_started(database, client),
                     keep_telling(database, client),
+                    keep_campaigns(database, client, settings.notifications),
                     keep_telling_of_orders(database, settings.notifications),
                     keep_watch(database, client, settings.notifications),
                     keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),

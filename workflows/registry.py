@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.campaign import ReplacementCampaignWorkflow
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
 from workflows.looks import AuthorityCheckWorkflow, EndpointTestWorkflow, KeystoreLookWorkflow
 from workflows.modules import GatewaySyncWorkflow
@@ -15,6 +16,7 @@ WORKFLOWS: tuple[type, ...] = (
     CertificateRequestWorkflow,
     CertificateRenewalWorkflow,
     CertificateRevocationWorkflow,
+    ReplacementCampaignWorkflow,
     GatewayJoinWorkflow,
     GatewayCheckInWorkflow,
     EndpointDiscoveryWorkflow,

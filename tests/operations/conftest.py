@@ -1,4 +1,5 @@
-"""Records to act on: two organizations, three gateways, a request with its certificate, and five administrators."""
+"""Records to act on: two organizations, three gateways, a request with its certificate, a draft of a campaign
+for it, and five administrators."""
 
 from __future__ import annotations
 
@@ -19,11 +20,13 @@ from model import access, audit, channel, x509
 from model.database import Database
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
-from model.states import AccessMethod, CertificateStatus, DelegationMode, InstallState, Privilege, Role
+from model.states import AccessMethod, CampaignWay, CertificateStatus, DelegationMode, InstallState, Privilege, Role
 from model.tables import (
     Administrator,
     ApprovalPolicy,
     AuditEntry,
+    Campaign,
+    CampaignItem,
     Certificate,
     CertificateAuthority,
     CertificateProfile,
@@ -194,6 +197,7 @@ def fill(database: Database) -> None:
             common_name="a.example",
             pem=leaf.public_bytes(Encoding.PEM).decode(),
             serial_number=x509.serial_hex(leaf),
+            issuer=x509.distinguished_name(leaf.issuer),
             fingerprint=x509.fingerprint(leaf),
             not_before=NOW,
             not_after=NOW + timedelta(days=47),
@@ -209,6 +213,33 @@ def fill(database: Database) -> None:
                 binding="a:443",
                 state=InstallState.COMPLETED,
                 updated_at=NOW,
+            )
+        )
+        campaign = Campaign(
+            name="drill of a.example",
+            created_by_id=requester,
+            organization_id=a,
+            department_id=w,
+            way=CampaignWay.REPLACE,
+            rate_per_hour=600,
+            at_once=20,
+            canaries=1,
+            pause_after=5,
+            pause_share=20,
+            total=1,
+            created_at=NOW,
+        )
+        session.add(campaign)
+        session.flush()
+        session.add(
+            CampaignItem(
+                campaign_id=number_of(campaign),
+                position=0,
+                canary=True,
+                certificate_id=number_of(certificate),
+                organization_id=a,
+                department_id=w,
+                gateway_id=gateways["alpha"],
             )
         )
         for organization, department in ((a, w), (b, None), (None, None)):

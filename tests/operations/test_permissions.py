@@ -27,6 +27,9 @@ from operations import (
     audit_export,
     audit_trail,
     authorities,
+    campaign_selection,
+    campaign_words,
+    campaigns,
     certificates,
     decisions,
     directory,
@@ -76,6 +79,10 @@ HELPERS = {
     "endpoints.put",
     "gateways.seen",
     "gateways.tell",
+    "campaign_selection.judge",
+    "campaigns.seen",
+    "campaigns.visible",
+    "campaigns.words",
     "decisions.visible",
     "decisions.words",
     "health.database_findings",
@@ -114,6 +121,7 @@ NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx
 NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
+EVERYTHING, PLAN = campaign_selection.Selection(everything=True), campaign_selection.Plan()
 # Nothing listens there.
 WEBHOOK = NotificationSettings(webhook=WebhookSettings(url="http://127.0.0.1:9/"))
 ROOT = pki.pem(pki.make_ca("A root").certificate)
@@ -360,6 +368,30 @@ TABLE: dict[str, Row] = {
     "certificates.set_auto_renew": Row(
         lambda c, r: certificates.set_auto_renew(c, 1, False), bare=REFUSED, stranger=HIDDEN
     ),
+    "campaign_selection.preview": Row(
+        lambda c, r: _previewed(c), mrao=(1, 1), rao=(1, 1), bare=(1, 0), drao=(1, 1), stranger=(0, 0)
+    ),
+    "campaigns.issuers": Row(lambda c, r: len(campaigns.issuers(c)), 1, 1, 1, 1, 0),
+    "campaigns.create": Row(
+        lambda c, r: campaigns.create(c, "all", EVERYTHING, campaign_selection.Plan()), bare=REFUSED
+    ),
+    "campaigns.listing": Row(lambda c, r: campaigns.listing(c).total, 1, 1, 1, 1, 0),
+    "campaigns.show": Row(lambda c, r: campaigns.show(c, 1), stranger=HIDDEN),
+    "campaigns.show what may be said": Row(
+        lambda c, r: campaigns.show(c, 1).may,
+        ["start", "cancel"],
+        ["start", "cancel"],
+        [],
+        ["start", "cancel"],
+        HIDDEN,
+    ),
+    "campaigns.items": Row(lambda c, r: campaigns.items(c, 1).total, 1, 1, 1, 1, HIDDEN),
+    "campaign_words.start": Row(lambda c, r: campaign_words.start(c, 1), bare=REFUSED, stranger=HIDDEN),
+    "campaign_words.say": Row(lambda c, r: campaign_words.say(c, 1, "cancel"), bare=REFUSED, stranger=HIDDEN),
+    "campaign_words.say change_rate": Row(
+        lambda c, r: campaign_words.say(c, 1, "change_rate", at_once=1), bare=REFUSED, stranger=HIDDEN
+    ),
+    "campaign_words.retry": Row(lambda c, r: campaign_words.retry(c, 1), bare=REFUSED, stranger=HIDDEN),
     "audit_trail.listing": Row(
         lambda c, r: {row.object_type for row in audit_trail.listing(c).rows},
         mrao={"request", "organization", "installation"},
@@ -556,6 +588,11 @@ def _overview(context: Context) -> Any:
     seen = overview.show(context)
     changes = None if seen.changes is None else {row.object_type for row in seen.changes}
     return sum(seen.open_requests.values()), seen.awaiting_me.total, seen.expiry.valid, changes
+
+
+def _previewed(context: Context) -> tuple[int, int]:
+    seen = campaign_selection.preview(context, EVERYTHING, PLAN)
+    return seen.chosen, seen.replaceable
 
 
 def _own_token(context: Context, records: Records, login: str) -> None:

@@ -11,20 +11,24 @@ import re
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import WorkflowHandle
+from sqlalchemy import update
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from activities import modules_file
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import channel, naming
-from model.messages import AdministratorWord, RequestView, RevocationStart
-from model.states import InstallMode, InstallState
+from model.messages import AdministratorWord, CampaignRate, CampaignSaid, RequestView, RevocationStart
+from model.states import ConnectionStatus, InstallMode, InstallState
 from model.tables import Certificate, Gateway
 from operations import (
     authorities,
+    campaign_words,
+    campaigns,
     endpoints,
     enrollment,
     gateway_changes,
@@ -34,6 +38,7 @@ from operations import (
     modules,
     tokens,
 )
+from operations.campaign_selection import Plan, Selection
 from tests.support.world import World, world
 from worker import workers
 from worker.playground import DisposableNginx
@@ -137,6 +142,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await revocation.result()
     await keep("revocation", revocation)
 
+    await record_campaigns(made, keep)
     await record_syncs(made, keep)
     await record_changes(made, keep)
 
@@ -174,6 +180,39 @@ async def record_changes(made: World, keep: Callable[[str, WorkflowHandle[Any, A
         await gateway_news.tell_requests(made.database, made.client)
         await made.workflow(number).result()
     await keep("request-moved-held-served", made.workflow(number))
+
+
+async def record_campaigns(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A campaign with a canary, and one that a person steers by signals, and that Temporal's own cancel ends."""
+    context = made.context("bob")
+    for name in ("one", "two", "three"):
+        number = await made.submit(f"{name}.campaign.example.org")
+        await made.until(number, state=InstallState.KEY_READY)
+        await made.say(number, "approve")
+        await made.workflow(number).result()
+
+    async def started(search: str, plan: Plan) -> WorkflowHandle[Any, Any]:
+        number = campaigns.create(context, search, Selection(search=search), plan).row.id
+        await campaign_words.start(context, number)
+        return made.client.get_workflow_handle(naming.campaign_workflow(number))
+
+    completed = await started("campaign.example.org", Plan(rate_per_hour=36_000))
+    await completed.result()
+    await keep("campaign-completed", completed)
+
+    with made.database.write() as session:
+        session.execute(update(Gateway).values(told_status=ConnectionStatus.DISCONNECTED))
+    steered = await started("one.campaign.example.org", Plan())
+    await steered.signal("pause", AdministratorWord("bob", "lunch"))
+    await steered.execute_update("resume", AdministratorWord("alice"), result_type=CampaignSaid)
+    await steered.execute_update("change_rate", CampaignRate("alice", 100), result_type=CampaignSaid)
+    await keep("campaign-waiting-for-a-gateway", steered)
+    await steered.cancel()
+    with suppress(WorkflowFailureError):
+        await steered.result()
+    await keep("campaign-canceled", steered)
+    with made.database.write() as session:
+        session.execute(update(Gateway).values(told_status=None))
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:

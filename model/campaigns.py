@@ -1,0 +1,328 @@
+"""Reads from the records what the rules of `model/rules/campaigns.py` want to know of many certificates at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, func, select
+from sqlmodel import Session, col
+
+from model import access
+from model.errors import CertgateError
+from model.rules import campaigns, delegation, names, permissions
+from model.rules.permissions import Grant, Scope
+from model.states import CampaignState, CampaignWay, CertificateStatus, ConnectionStatus, ItemState, Privilege
+from model.tables import (
+    Campaign,
+    CampaignItem,
+    Certificate,
+    CertificateAuthority,
+    CertificateProfile,
+    CertificateRequest,
+    Delegation,
+    Endpoint,
+    Gateway,
+)
+
+ThingT = TypeVar("ThingT")
+
+AT_ONCE = 500
+OPEN_ITEMS = (ItemState.WAITING, ItemState.RUNNING, ItemState.AWAITING_APPROVAL)
+IN_FLIGHT = (ItemState.RUNNING, ItemState.AWAITING_APPROVAL)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a campaign does. `profile_id` is where it moves certificates to; `revokes`: the old ones are revoked."""
+
+    way: CampaignWay
+    profile_id: int | None = None
+    revokes: bool = False
+
+    @property
+    def privileges(self) -> tuple[Privilege, ...]:
+        """What one must be allowed to do wherever one of the certificates is."""
+        return campaigns.needed(self.way, revokes=self.revokes)
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Target:
+        """What a campaign does that is kept."""
+        return cls(campaign.way, campaign.profile_id, campaign.revocation_reason is not None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A certificate that may be replaced. `obstacle` is why it can't be; `away`: its gateway is known not to be there;
+    `authority` is the CA that would issue."""
+
+    certificate_id: int
+    common_name: str
+    serial_number: str
+    organization_id: int
+    department_id: int | None
+    gateway_id: int
+    gateway: str
+    away: bool
+    endpoint: str | None
+    endpoint_type: str | None
+    binding: str | None
+    issued_by: str
+    authority: str
+    obstacle: campaigns.Obstacle | None
+    open_request_id: int | None
+
+    @property
+    def scope(self) -> Scope:
+        """Where it is."""
+        return Scope(self.organization_id, self.department_id)
+
+    @property
+    def group(self) -> tuple[int, str | None]:
+        """What one canary tells of: a kind of endpoint on one gateway."""
+        return self.gateway_id, self.endpoint_type
+
+
+def candidates(
+    session: Session,
+    target: Target,
+    grants: Sequence[Grant],
+    *conditions: ColumnElement[bool],
+    campaign_id: int | None = None,
+) -> list[Candidate]:
+    """Certificates, in the order of their numbers, each with why it can't be replaced by one who holds `grants`.
+    `campaign_id` is the campaign that asks, if it is kept already."""
+    rows = session.execute(_statement(target.way, campaign_id).where(*conditions)).all()
+    serves = _serving(session, {row.gateway_id for row in rows})
+    moved = target.way == CampaignWay.MOVE
+    to_profile = session.get(CertificateProfile, target.profile_id) if moved and target.profile_id is not None else None
+    to_authority = session.get(CertificateAuthority, to_profile.authority_id) if to_profile is not None else None
+    allowed: dict[Scope, bool] = {}
+    found: list[Candidate] = []
+    for row in rows:
+        scope = Scope(row.organization_id, row.department_id)
+        if scope not in allowed:
+            allowed[scope] = all(permissions.may(grants, privilege, scope) for privilege in target.privileges)
+        authority, active = row.authority, row.authority_active
+        if moved:
+            authority = to_authority.name if to_authority is not None else None
+            active = to_authority is not None and to_authority.active
+        facts = campaigns.Facts(
+            way=target.way,
+            status=row.status,
+            active=row.active,
+            replaced_by_id=row.replaced_by_id,
+            permitted=allowed[scope],
+            needed=" and ".join(f"'{privilege}'" for privilege in target.privileges),
+            gateway=row.gateway,
+            gateway_gone=row.gateway_key.startswith(access.GONE),
+            gateway_active=row.gateway_active,
+            gateway_serves=serves(row.gateway_id, row.organization_id, row.department_id),
+            authority=authority,
+            authority_active=active,
+            refused_names=_refused(row.names, to_profile) if to_profile is not None else None,
+            open_request_id=row.open_request_id,
+            campaign_id=row.campaign_id,
+        )
+        found.append(
+            Candidate(
+                certificate_id=row.id,
+                common_name=row.common_name,
+                serial_number=row.serial_number,
+                organization_id=row.organization_id,
+                department_id=row.department_id,
+                gateway_id=row.gateway_id,
+                gateway=row.gateway,
+                away=row.told_status == ConnectionStatus.DISCONNECTED,
+                endpoint=row.endpoint,
+                endpoint_type=row.endpoint_type,
+                binding=row.binding,
+                issued_by=row.authority,
+                authority=authority or "",
+                obstacle=campaigns.obstacle(facts),
+                open_request_id=row.open_request_id,
+            )
+        )
+    return found
+
+
+def in_turn(found: Iterable[Candidate]) -> list[Candidate]:
+    """The order in which they are replaced: what is served on endpoints first, one of each kind of endpoint and gateway
+    in turn; what is nowhere installed at the end."""
+    ready = list(found)
+    served = [one for one in ready if one.endpoint_type is not None]
+    others = [one for one in ready if one.endpoint_type is None]
+    return [one for some in (served, others) for one in campaigns.spread((one.group, one) for one in some)]
+
+
+def replacing(session: Session, items: Sequence[CampaignItem]) -> dict[int, campaigns.Replacing]:
+    """The request that replaces each item's certificate, by the item's id: the newest that came after its turn did."""
+    found: dict[int, campaigns.Replacing] = {}
+    by_certificate = {item.certificate_id: item for item in items}
+    of = col(CertificateRequest.renews_certificate_id)
+    for some in portions(sorted(by_certificate)):
+        statement = select(
+            of,
+            col(CertificateRequest.id),
+            col(CertificateRequest.status),
+            col(CertificateRequest.install_state),
+            col(CertificateRequest.closed),
+            col(CertificateRequest.reason),
+        ).where(of.in_(some))
+        for certificate_id, number, status, state, closed, reason in session.execute(
+            statement.order_by(col(CertificateRequest.id))
+        ).all():
+            item = by_certificate[certificate_id]
+            assert item.id is not None
+            if number > item.after_request_id:
+                found[item.id] = campaigns.Replacing(number, status, state, closed, reason)
+    return found
+
+
+def replaced_by(session: Session, certificates: Iterable[int]) -> dict[int, int]:
+    """By which certificate each of these that are replaced was replaced."""
+    found: dict[int, int] = {}
+    for some in portions(sorted(set(certificates))):
+        statement = select(col(Certificate.id), col(Certificate.replaced_by_id)).where(
+            col(Certificate.id).in_(some),
+            col(Certificate.status) == CertificateStatus.REPLACED,
+            col(Certificate.replaced_by_id).is_not(None),
+        )
+        found.update((number, by) for number, by in session.execute(statement).all())
+    return found
+
+
+def counts(session: Session, campaign_id: int) -> dict[ItemState, int]:
+    """How many items are in which state."""
+    state = col(CampaignItem.state)
+    statement = select(state, func.count()).where(col(CampaignItem.campaign_id) == campaign_id).group_by(state)
+    found: dict[ItemState, int] = dict.fromkeys(ItemState, 0)
+    found.update((ItemState(word), count) for word, count in session.execute(statement).all())
+    return found
+
+
+def moving(session: Session, campaign_id: int) -> int:
+    """How many are being worked on now: not those that wait for a window, a word or a gateway that is away."""
+    statement = (
+        select(func.count())
+        .select_from(CampaignItem)
+        .join(Gateway, col(Gateway.id) == col(CampaignItem.gateway_id))
+        .outerjoin(CertificateRequest, col(CertificateRequest.id) == col(CampaignItem.request_id))
+        .where(
+            col(CampaignItem.campaign_id) == campaign_id,
+            col(CampaignItem.state) == ItemState.RUNNING,
+            col(CertificateRequest.id).is_(None) | col(CertificateRequest.install_state).not_in(campaigns.PARKED),
+            here(),
+        )
+    )
+    return int(session.execute(statement).scalar_one())
+
+
+def here() -> ColumnElement[bool]:
+    """A condition that keeps what is of gateways that are not known to be away; `Gateway` must be joined."""
+    return col(Gateway.told_status).is_(None) | (col(Gateway.told_status) != ConnectionStatus.DISCONNECTED)
+
+
+def permitted(session: Session, campaign: Campaign, grants: Sequence[Grant]) -> bool:
+    """Whether one who holds `grants` has the campaign's privileges wherever one of its certificates is."""
+    places = select(col(CampaignItem.organization_id), col(CampaignItem.department_id)).distinct()
+    rows = session.execute(places.where(col(CampaignItem.campaign_id) == campaign.id)).all()
+    return all(
+        permissions.may(grants, privilege, Scope(organization, department))
+        for organization, department in rows
+        for privilege in Target.of(campaign).privileges
+    )
+
+
+def portions(numbers: Sequence[ThingT]) -> Iterator[Sequence[ThingT]]:
+    """Pieces that fit into one statement."""
+    return (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
+
+
+def _statement(way: CampaignWay, campaign_id: int | None) -> Any:
+    renewing = (
+        select(func.min(CertificateRequest.id))
+        .where(col(CertificateRequest.renews_certificate_id) == col(Certificate.id), ~col(CertificateRequest.closed))
+        .correlate(Certificate)
+        .scalar_subquery()
+    )
+    item, campaign = CampaignItem, Campaign
+    elsewhere = (
+        select(func.min(col(campaign.id)))
+        .join(item, col(item.campaign_id) == col(campaign.id))
+        .where(
+            col(item.certificate_id) == col(Certificate.id),
+            col(item.state).in_(OPEN_ITEMS),
+            col(campaign.state).in_((CampaignState.RUNNING, CampaignState.PAUSED)),
+            col(campaign.id) != (campaign_id or 0),
+        )
+        .correlate(Certificate)
+        .scalar_subquery()
+    )
+    # As `renewing` reads the table of requests, the one that a certificate came by has a name of its own.
+    before = CertificateRequest.__table__.alias("before")  # type: ignore[attr-defined]
+    columns = [
+        col(Certificate.id),
+        col(Certificate.common_name),
+        col(Certificate.serial_number),
+        col(Certificate.organization_id),
+        col(Certificate.department_id),
+        col(Certificate.status),
+        col(Certificate.active),
+        col(Certificate.replaced_by_id),
+        before.c.gateway_id,
+        before.c.binding,
+        col(Gateway.name).label("gateway"),
+        col(Gateway.name_key).label("gateway_key"),
+        col(Gateway.active).label("gateway_active"),
+        col(Gateway.told_status),
+        col(Endpoint.name).label("endpoint"),
+        col(Endpoint.type).label("endpoint_type"),
+        col(CertificateAuthority.name).label("authority"),
+        col(CertificateAuthority.active).label("authority_active"),
+        renewing.label("open_request_id"),
+        elsewhere.label("campaign_id"),
+        *([before.c.names] if way == CampaignWay.MOVE else []),
+    ]
+    return (
+        select(*columns)
+        .select_from(Certificate)
+        .join(before, before.c.id == col(Certificate.request_id))
+        .join(Gateway, col(Gateway.id) == before.c.gateway_id)
+        .join(CertificateAuthority, col(CertificateAuthority.id) == before.c.authority_id)
+        .outerjoin(Endpoint, col(Endpoint.id) == before.c.endpoint_id)
+        .order_by(col(Certificate.id))
+    )
+
+
+def _serving(session: Session, gateways: Iterable[int]) -> Callable[[int, int, int | None], bool]:
+    """Whether a gateway serves an organization or department, without a statement for each certificate."""
+    modes: dict[int, Any] = {}
+    given: dict[int, list[delegation.Delegated]] = defaultdict(list)
+    for some in portions(sorted(gateways)):
+        for row in session.scalars(select(Gateway).where(col(Gateway.id).in_(some))).all():
+            modes[access.number_of(row)] = (row.active, row.delegation_mode)
+        for one in session.scalars(select(Delegation).where(col(Delegation.gateway_id).in_(some))).all():
+            given[one.gateway_id].append(delegation.Delegated(one.organization_id, one.department_id))
+
+    def serves(gateway_id: int, organization_id: int, department_id: int | None) -> bool:
+        active, mode = modes[gateway_id]
+        return delegation.serves(
+            active=active,
+            mode=mode,
+            delegations=given[gateway_id],
+            organization_id=organization_id,
+            department_id=department_id,
+        )
+
+    return serves
+
+
+def _refused(wanted: Sequence[str], profile: CertificateProfile) -> str | None:
+    try:
+        names.check_allowed(list(wanted), profile.allowed_names)
+    except CertgateError as error:
+        return error.message
+    return None
