@@ -11,7 +11,7 @@ from model import access, naming, x509
 from model.errors import CertgateError
 from model.messages import AcceptCsr, Admission, CsrOutcome, Earlier, GatewayPlace, Progress, RequestStart
 from model.rules import approval, certificates, names
-from model.states import CertificateStatus, InstallState, OrderWay, Outcome, Privilege
+from model.states import CertificateStatus, InstallState, OrderWay, Outcome, Privilege, RequestOrigin
 from model.tables import (
     Administrator,
     Certificate,
@@ -172,7 +172,8 @@ class Admissions(Records):
             key_is_shared=request.key_alias != naming.key_alias(request.id),
             keystore=keystore_access(session, request),
             authority=authority_access(authority),
-            authority_profile=profile.authority_profile,
+            # The profile's name for it means nothing to another CA.
+            authority_profile=profile.authority_profile if request.authority_id == profile.authority_id else None,
             validity_seconds=profile.validity_seconds,
             custom_fields=dict(request.custom_fields),
             reference=naming.order_reference(access.installation(session), request.id),
@@ -193,7 +194,8 @@ class Admissions(Records):
         same_names = False
         if earlier is not None:
             before = session.get_one(CertificateRequest, earlier.request_id)
-            same_names = set(before.names) == set(request.names)
+            # What was imported was never approved here.
+            same_names = before.origin != RequestOrigin.IMPORTED and set(before.names) == set(request.names)
         return approval.automatic(
             access.rules_of(access.policy_for(session, request.organization_id)),
             renewal=earlier is not None,

@@ -149,6 +149,7 @@ class Issuance(Records):
                 auto_renew=certificate.auto_renew,
             )
             certificate.renew_at = renewal.due_at(life)
+            certificate.ask_at = now
             session.add(certificate)
             self._replace(session, request, certificate)
             return Recorded(certificate.id)

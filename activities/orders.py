@@ -48,7 +48,7 @@ class Orders:
         """Look for an order of ours first, and only then place one."""
         with as_failures():
             async with heartbeating(lambda: f"ordering from {order.authority.name}"):
-                authority = self._authority(order.authority)
+                authority = self.authority(order.authority)
                 request = _request(order)
                 if isinstance(authority, FindsOrders):
                     there = await authority.find(request)
@@ -63,7 +63,7 @@ class Orders:
         with as_failures():
             async with heartbeating(lambda: f"collecting order {order.order_number} from {order.authority.name}"):
                 wanted = CollectRequest(order.order_number, _request(order.order))
-                issued = await self._authority(order.authority).collect(wanted)
+                issued = await self.authority(order.authority).collect(wanted)
                 return Collected(issued.certificate_pem, list(issued.chain_pem))
 
     @activity.defn(name="orders.withdraw")
@@ -71,7 +71,7 @@ class Orders:
         """Withdraw the order of a canceled request, where the CA can, and say what became of it."""
         with as_failures():
             async with heartbeating():
-                authority = self._authority(order.authority)
+                authority = self.authority(order.authority)
                 number = order.order_number
                 if number is None and isinstance(authority, FindsOrders):
                     there = await authority.find(_request(order.order, order.reference))
@@ -92,7 +92,7 @@ class Orders:
         """Revoke a certificate at its CA; one that is revoked already is success."""
         with as_failures():
             async with heartbeating():
-                await self._authority(order.authority).revoke(
+                await self.authority(order.authority).revoke(
                     RevokeRequest(
                         order_number=order.order_number,
                         certificate_pem=order.certificate_pem,
@@ -101,7 +101,8 @@ class Orders:
                     )
                 )
 
-    def _authority(self, access: AuthorityAccess) -> CertificateAuthority:
+    def authority(self, access: AuthorityAccess) -> CertificateAuthority:
+        """The CA, opened or kept open. Raises `Permanent` (settings, unknown type)."""
         kind = find("cas", access.type)
         settings = kind.configure(access.settings)
         key = f"{access.type} {settings.model_dump_json()}"

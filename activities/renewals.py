@@ -56,7 +56,11 @@ class Renewals(Records):
                 status=certificate.status,
                 auto_renew=certificate.auto_renew,
                 asked=asked.asked_by is not None,
+                suggested=certificate.suggested_at,
                 not_before_retry=asked.rest_until,
+                disowned=certificate.found_revoked_at is not None and certificate.active,
+                replacing=asked.way == OrderWay.REPLACE,
+                replaced=certificate.replaced_by_id is not None,
             )
             plan = renewal.plan(life, now)
             if renewal.remaining(life, now).total_seconds() <= 0 and certificate.status == CertificateStatus.ISSUED:
@@ -74,6 +78,9 @@ class Renewals(Records):
                 organization=session.get_one(Organization, certificate.organization_id).name,
                 common_name=certificate.common_name,
                 status=certificate.status,
+                way=OrderWay.NEW if plan.reason == "DISOWNED" else OrderWay.RENEW,
+                why="revoked by its CA" if plan.reason == "DISOWNED" else "",
+                replaced=certificate.replaced_by_id is not None,
             )
 
     @activity.defn(name="records.open_renewal")
@@ -92,6 +99,10 @@ class Renewals(Records):
             before = session.get_one(CertificateRequest, certificate.request_id)
             other = session.get(CertificateProfile, wanted.profile_id) if wanted.profile_id else None
             profile = other or session.get_one(CertificateProfile, before.profile_id)
+            # A CA that was chosen stays chosen; else the profile decides, also when its CA was changed meanwhile.
+            chosen = before.authority_chosen and other is None
+            # The order of a certificate that is revoked is at its end.
+            way = OrderWay.NEW if certificate.status == CertificateStatus.REVOKED else wanted.way
             asker = access.administrator_of(session, wanted.asked_by) if wanted.asked_by else None
             now = self._clock()
             request = CertificateRequest(
@@ -101,17 +112,18 @@ class Renewals(Records):
                 common_name=before.common_name,
                 names=list(before.names),
                 profile_id=profile.id or before.profile_id,
-                authority_id=other.authority_id if other else before.authority_id,
+                authority_id=before.authority_id if chosen else profile.authority_id,
+                authority_chosen=chosen,
                 gateway_id=before.gateway_id,
                 endpoint_id=before.endpoint_id,
                 binding=before.binding,
                 keystore_id=before.keystore_id,
                 key_algorithm=other.key_algorithm if other else before.key_algorithm,
                 install_mode=before.install_mode,
-                comments=f"{_DOES[wanted.way]} certificate {certificate.id}.",
+                comments=f"{_DOES[way]} certificate {certificate.id}.",
                 custom_fields=dict(before.custom_fields),
                 renews_certificate_id=certificate.id,
-                order_way=wanted.way,
+                order_way=way,
                 order_reason=wanted.reason[:_LONGEST_REASON],
                 install_state=InstallState.NOT_STARTED,
                 started=True,

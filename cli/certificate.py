@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,9 +26,14 @@ from cli.common import (
 )
 from connectors.ca.contract import RevocationReason
 from model.errors import Unavailable
-from model.states import CertificateStatus
+from model.states import CertificateStatus, OrderWay
 
-certificates = typer.Typer(no_args_is_help=True, help="Issued certificates: look, download, renew, revoke.")
+if TYPE_CHECKING:
+    from operations.certificates import CertificateDetail
+
+certificates = typer.Typer(
+    no_args_is_help=True, help="Issued certificates: look, download, renew, replace, revoke, import."
+)
 
 Number = Annotated[int, typer.Argument(metavar="ID", help="The certificate's number.")]
 
@@ -99,12 +104,47 @@ def show_certificate(number: Number, as_json: Json = False) -> None:
             f"served before {one.served_before or 'nothing'}, after {one.served_after or 'nothing'}"
             for one in detail.installations
         ),
+        "CA": detail.order.ca,
+        "Order": _order(detail),
         "Renews at": row.renew_at,
         "Renewal": row.renewal_note,
+        "CA's window": _window(detail),
+        "CA stands by it": _standing(detail),
+        "Replaces": detail.replaces_id,
         "Replaced by": detail.replaced_by_id,
+        "Being replaced by request": detail.successor_request_id,
         "Revoked": f"{shown(detail.revoked_at)} ({detail.revocation_reason})" if detail.revoked_at else None,
     }
     emit_fields(value, as_json, fields)
+
+
+def _order(detail: CertificateDetail) -> str:
+    order = detail.order
+    number = order.number or "without a number"
+    if detail.row.imported:
+        return f"{number}, imported: it was issued elsewhere"
+    what = {OrderWay.NEW: "a new one", OrderWay.RENEW: "a renewal", OrderWay.REPLACE: "a replacement"}[order.way]
+    return f"{number}, {what}" + (f" ({order.reason})" if order.reason else "")
+
+
+def _window(detail: CertificateDetail) -> str | None:
+    window = detail.window
+    if window is None:
+        return None
+    told = f"{shown(window.start)} to {shown(window.end)}, ours at {shown(window.at)}"
+    return told + (f"; why: {window.explanation_url}" if window.explanation_url else "")
+
+
+def _standing(detail: CertificateDetail) -> str | None:
+    standing = detail.standing
+    parts = []
+    if standing.found_revoked_at:
+        parts.append(f"no: found revoked on {shown(standing.found_revoked_at)}, by {standing.source}")
+    elif standing.asked_at:
+        parts.append(f"yes, on {shown(standing.asked_at)}, by {standing.source}")
+    if standing.note:
+        parts.append(f"not known: {standing.note}")
+    return "; ".join(parts) or None
 
 
 @certificates.command("download")
@@ -145,6 +185,50 @@ def renew_certificate(
         return 0
 
     with acting() as context:
+        code = run(work(context))
+    raise typer.Exit(code)
+
+
+@certificates.command("replace")
+def replace_certificate(
+    number: Number,
+    reason: Annotated[str, typer.Option(help="For the CA and the record.")] = "",
+    new_key: Annotated[bool, typer.Option("--new-key/--same-key", help="Whether another key is made.")] = True,
+    profile: Annotated[
+        str | None, typer.Option(help="Another profile for the new one, and with it another CA or key algorithm.")
+    ] = None,
+    revoke_old: Annotated[
+        bool, typer.Option("--revoke-old", help="Revoke this one as soon as the new one is served.")
+    ] = False,
+    revocation_reason: Annotated[
+        RevocationReason, typer.Option(help="RFC 5280 section 5.3.1, with --revoke-old.")
+    ] = RevocationReason.SUPERSEDED,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the request to its end.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Replace a certificate before its time, with the same names; gives the request that does it."""
+    from cli.request import ended
+    from operations import certificates as operations
+    from operations import requests
+    from operations.context import Context
+    from operations.replacement import Replacement, replace
+
+    wanted = Replacement(reason, new_key, profile, str(revocation_reason) if revoke_old else None)
+
+    async def work(context: Context) -> int:
+        request_id = await replace(context, number, wanted)
+        say(f"Certificate {number} is being replaced by request {request_id}.")
+        if wait:
+            return await ended(context, requests.show(context, request_id), wait, as_json)
+        if as_json:
+            emit_json({"certificate_id": number, "request_id": request_id})
+        return 0
+
+    with acting() as context:
+        row = operations.show(context, number).row
+        then = f", and revoke it ({revocation_reason}) once the new one is served" if revoke_old else ""
+        confirm(f"Replace certificate {number} ({row.common_name}){then}?", yes)
         code = run(work(context))
     raise typer.Exit(code)
 

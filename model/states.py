@@ -78,6 +78,13 @@ class ItemState(StrEnum):
     SKIPPED = "SKIPPED"
 
 
+class RequestOrigin(StrEnum):
+    """How a request came to be: made here, or written down for a certificate that the CA issued elsewhere."""
+
+    SUBMITTED = "submitted"
+    IMPORTED = "imported"
+
+
 class DelegationMode(StrEnum):
     """Whom a gateway serves: every organization, or those it is delegated to."""
 

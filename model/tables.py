@@ -26,6 +26,7 @@ from model.states import (
     ItemState,
     OrderWay,
     Outcome,
+    RequestOrigin,
     Role,
     Verdict,
 )
@@ -335,7 +336,9 @@ class Keystore(SQLModel, table=True):
 
 
 class CertificateAuthority(SQLModel, table=True):
-    """A configured CA. `reached_from` says whose network it is in: `manager` or `gateway`."""
+    """A configured CA. `reached_from` says whose network it is in: `manager` or `gateway`. `networks` are those (CIDR)
+    in which its OCSP responders and CRLs may be besides public addresses. `watch_problem` is what the watch over its
+    certificates ran into last, None while it answers; `watch_faulty` that answers are wrong and not just missing."""
 
     __tablename__ = "certificate_authority"
     __table_args__ = (CheckConstraint("reached_from IN ('manager', 'gateway')", name="ck_authority_reached_from"),)
@@ -346,6 +349,11 @@ class CertificateAuthority(SQLModel, table=True):
     reached_from: str = Field(default="manager", max_length=16)
     is_private: bool = True
     active: bool = True
+    networks: list[str] = _json(list)
+    watch_problem: str | None = _text()
+    watch_problem_since: datetime | None = _time(null=True)
+    watch_faulty: bool = False
+    watch_told: bool = False
 
 
 class CertificateProfile(SQLModel, table=True):
@@ -391,7 +399,8 @@ class TrustedCertificate(SQLModel, table=True):
 
 
 class CertificateRequest(SQLModel, table=True):
-    """A request: the projection, for lists and search, of the workflow that carries it out."""
+    """A request: the projection, for lists and search, of the workflow that carries it out. `authority_chosen`: the CA
+    was named by the requester and is not the profile's."""
 
     __tablename__ = "certificate_request"
     __table_args__ = (
@@ -422,6 +431,8 @@ class CertificateRequest(SQLModel, table=True):
     renews_certificate_id: int | None = Field(default=None, index=True)
     order_way: OrderWay = _word(OrderWay, OrderWay.NEW)
     order_reason: str = Field(default="", max_length=256)
+    origin: RequestOrigin = _word(RequestOrigin, RequestOrigin.SUBMITTED)
+    authority_chosen: bool = False
     ordered_at: datetime | None = _time(null=True)
     status: CertificateStatus = _word(CertificateStatus, CertificateStatus.REQUESTED)
     install_state: InstallState = _word(InstallState, InstallState.NOT_CONFIGURED)
@@ -453,7 +464,17 @@ class Certificate(SQLModel, table=True):
     """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED. `issuer` is the distinguished name (RFC
     4514) of who signed it, as it stands in the certificate."""
 
+    """An issued certificate. `status` is ISSUED, REPLACED, REVOKED or EXPIRED.
+
+    `suggested_*` are the CA's renewal information (RFC 9773) and the moment in its window that is ours. `standing_*`
+    say who told last whether the CA stands by it, and `standing_note` why that is not known. `found_revoked_at` is when
+    it was seen that the CA had revoked it. `ask_at` is when the CA is asked next, `ask_window_at` not before when about
+    its renewal information.
+    """
+
     __table_args__ = (
+        Index("ix_certificate_ask_at", "ask_at"),
+        Index("ix_certificate_found_revoked_at", "found_revoked_at"),
         # Covers the counts of the overview: nothing is read of the rows themselves.
         Index("ix_certificate_counts", "status", "not_after", "organization_id", "department_id"),
         # So do these for the lists of organizations and departments.
@@ -482,6 +503,60 @@ class Certificate(SQLModel, table=True):
     replaced_by_id: int | None = None
     revoked_at: datetime | None = _time(null=True)
     revocation_reason: str | None = Field(default=None, max_length=32)
+    found_revoked_at: datetime | None = _time(null=True)
+    revocation_told: bool = False
+    suggested_start: datetime | None = _time(null=True)
+    suggested_end: datetime | None = _time(null=True)
+    suggested_at: datetime | None = _time(null=True)
+    suggestion_url: str | None = _text()
+    standing_source: str | None = Field(default=None, max_length=8)
+    standing_at: datetime | None = _time(null=True)
+    standing_note: str | None = _text()
+    ask_at: datetime | None = _time(null=True)
+    ask_window_at: datetime | None = _time(null=True)
+
+
+class CertificateImport(SQLModel, table=True):
+    """Certificates are taken over from a CA's own list. `state` is ``listing``, ``listed``, ``taking``, ``done`` or
+    ``failed``; what is in the list stands in `ListedCertificate`."""
+
+    __tablename__ = "certificate_import"
+    id: int | None = Field(default=None, primary_key=True)
+    authority_id: int = Field(foreign_key="certificate_authority.id", index=True)
+    organization_id: int = Field(foreign_key="organization.id", index=True)
+    department_id: int | None = Field(default=None, foreign_key="department.id")
+    gateway_id: int = Field(foreign_key="gateway.id")
+    profile_id: int = Field(foreign_key="certificate_profile.id")
+    administrator_id: int = Field(foreign_key="administrator.id")
+    auto_renew: bool = False
+    state: str = Field(default="listing", max_length=16)
+    message: str | None = _text()
+    total: int | None = None
+    created_at: datetime = _time()
+    updated_at: datetime = _time()
+
+
+class ListedCertificate(SQLModel, table=True):
+    """A line of a CA's list, as an import saw it. `state` is ``new``, ``known`` (we have it), ``chosen``, ``imported``
+    or ``refused``; `note` says why."""
+
+    __tablename__ = "listed_certificate"
+    __table_args__ = (
+        UniqueConstraint("import_id", "order_number", "serial_number"),
+        Index("ix_listed_certificate_state", "import_id", "state"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    import_id: int = Field(foreign_key="certificate_import.id")
+    order_number: str = Field(max_length=128)
+    serial_number: str = Field(default="", max_length=40)
+    common_name: str = Field(default="", max_length=253)
+    names: list[str] = _json(list)
+    status: str = Field(default="", max_length=64)
+    profile: str = Field(default="", max_length=256)
+    not_after: datetime | None = _time(null=True)
+    state: str = Field(default="new", max_length=16)
+    note: str | None = _text()
+    certificate_id: int | None = None
 
 
 class Installation(SQLModel, table=True):

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import func
 from sqlmodel import Session, col, select
-from temporalio.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as NoAnswer
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
@@ -23,8 +23,17 @@ from model import messages, naming
 from model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from model.messages import RevocationResult
 from model.rules.permissions import Scope
-from model.states import CertificateStatus, InstallState, Privilege
-from model.tables import Certificate, CertificateRequest, Department, Endpoint, Gateway, Installation, Organization
+from model.states import CertificateStatus, InstallState, OrderWay, Privilege, RequestOrigin
+from model.tables import (
+    Certificate,
+    CertificateAuthority,
+    CertificateRequest,
+    Department,
+    Endpoint,
+    Gateway,
+    Installation,
+    Organization,
+)
 from operations import lookup
 from operations.context import Context
 from operations.lookup import identity
@@ -59,6 +68,38 @@ class CertificateRow:
     renewal_note: str | None
     auto_renew: bool
     request_id: int
+    imported: bool = False
+
+
+@dataclass(frozen=True)
+class RenewalWindow:
+    """When the CA wants it renewed (RFC 9773): our moment `at` in its window; `explanation_url` tells why."""
+
+    start: datetime
+    end: datetime
+    at: datetime
+    explanation_url: str | None
+
+
+@dataclass(frozen=True)
+class StandingView:
+    """Who said last, and when, that the CA stands by the certificate, or since when it was known that it does not;
+    `note` is why the last question had no answer that counts."""
+
+    source: str | None
+    asked_at: datetime | None
+    found_revoked_at: datetime | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class OrderView:
+    """How it was ordered: at which CA, under which number, as what and why."""
+
+    ca: str
+    number: str | None
+    way: OrderWay
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +120,8 @@ class InstallationView:
 
 @dataclass(frozen=True)
 class CertificateDetail:
-    """Everything about a certificate. `chain` begins with the leaf. The flags say what the asker may do now."""
+    """Everything about a certificate. `chain` begins with the leaf. `replaces_id` is the certificate whose place it
+    took, `successor_request_id` the open request that is to take its own. The flags say what the asker may do now."""
 
     row: CertificateRow
     chain: list[CertificateView]
@@ -89,6 +131,12 @@ class CertificateDetail:
     revocation_reason: str | None
     may_renew: bool
     may_revoke: bool
+    order: OrderView
+    window: RenewalWindow | None
+    standing: StandingView
+    replaces_id: int | None
+    successor_request_id: int | None
+    may_replace: bool
 
 
 @dataclass(frozen=True)
@@ -134,15 +182,17 @@ def listing(context: Context, wanted: Filter = Filter(), offset: int = 0, limit:
 def show(context: Context, certificate_id: int) -> CertificateDetail:
     """One certificate with its chain and where it was installed. Raises `NotFound`."""
     with context.database.read() as session:
-        certificate = _visible(context, session, certificate_id)
+        certificate = visible(context, session, certificate_id)
         line = session.execute(_joined(sqlalchemy.select(*_COLUMNS)).where(col(Certificate.id) == certificate_id)).one()
-        scope = _scope_of(certificate)
+        scope = scope_of(certificate)
         installations = session.exec(
             select(Installation, Endpoint.name)
             .join(Endpoint, col(Endpoint.id) == col(Installation.endpoint_id))
             .where(Installation.certificate_id == certificate_id)
             .order_by(col(Installation.id))
         ).all()
+        request = session.get_one(CertificateRequest, certificate.request_id)
+        open_request = successor_of(session, certificate_id)
         return CertificateDetail(
             row=_row(*line),
             chain=[describe_certificate(pem) for pem in [certificate.pem, *certificate.chain_pem]],
@@ -152,13 +202,30 @@ def show(context: Context, certificate_id: int) -> CertificateDetail:
             revocation_reason=certificate.revocation_reason,
             may_renew=_unrenewable(certificate) is None and context.actor.may(Privilege.RENEW, scope),
             may_revoke=certificate.status != CertificateStatus.REVOKED and context.actor.may(Privilege.REVOKE, scope),
+            order=OrderView(
+                ca=session.get_one(CertificateAuthority, request.authority_id).name,
+                number=request.order_number,
+                way=request.order_way,
+                reason=request.order_reason,
+            ),
+            window=_window(certificate),
+            standing=StandingView(
+                source=certificate.standing_source,
+                asked_at=certificate.standing_at,
+                found_revoked_at=certificate.found_revoked_at,
+                note=certificate.standing_note,
+            ),
+            replaces_id=request.renews_certificate_id,
+            successor_request_id=open_request,
+            may_replace=unreplaceable(certificate, open_request) is None
+            and context.actor.may(Privilege.REPLACE, scope),
         )
 
 
 def download(context: Context, certificate_id: int) -> str:
     """Leaf and chain as PEM, the leaf first; never a key. Raises `NotFound`."""
     with context.database.read() as session:
-        certificate = _visible(context, session, certificate_id)
+        certificate = visible(context, session, certificate_id)
         return "".join(pem.strip() + "\n" for pem in [certificate.pem, *certificate.chain_pem])
 
 
@@ -168,34 +235,39 @@ async def renew(context: Context, certificate_id: int) -> int:
     Raises `NotFound`, `NotPermitted`, `Conflict` (revoked or replaced), `Unavailable`.
     """
     with context.database.read() as session:
-        scope = _scope_of(_visible(context, session, certificate_id))
+        scope = scope_of(visible(context, session, certificate_id))
     with context.acting("certificate.renew", "certificate", certificate_id, scope) as session:
-        certificate = _visible(context, session, certificate_id)
+        certificate = visible(context, session, certificate_id)
         context.require(Privilege.RENEW, scope, f"renew certificate {certificate_id}")
-        open_request = session.exec(
-            select(CertificateRequest.id).where(
-                CertificateRequest.renews_certificate_id == certificate_id, ~col(CertificateRequest.closed)
-            )
-        ).first()
+        open_request = successor_of(session, certificate_id)
         if open_request is not None:
             return open_request
         refused = _unrenewable(certificate)
         if refused is not None:
             raise Conflict(refused)
+    return await order_now(context, certificate_id, messages.OrderWord(context.actor.login))
+
+
+async def order_now(context: Context, certificate_id: int, word: messages.OrderWord) -> int:
+    """Have the certificate's renewal order now; gives the number of the request. Who asks was judged by the caller.
+
+    Raises `Conflict`, `Unavailable`.
+    """
     client = await context.temporal()
+    start = WithStartWorkflowOperation(
+        CertificateRenewalWorkflow.run,
+        messages.RenewalStart(certificate_id),
+        id=naming.renewal_workflow(certificate_id),
+        task_queue=naming.MANAGER_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary=f"Renewal of certificate {certificate_id}",
+    )
     try:
-        handle = await client.start_workflow(
-            CertificateRenewalWorkflow.run,
-            messages.RenewalStart(certificate_id),
-            id=naming.renewal_workflow(certificate_id),
-            task_queue=naming.MANAGER_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"Renewal of certificate {certificate_id}",
-        )
-        view = await handle.execute_update(
-            CertificateRenewalWorkflow.renew,
-            messages.AdministratorWord(context.actor.login),
-            id=f"renew-{uuid.uuid4()}",
+        view = await client.execute_update_with_start_workflow(
+            CertificateRenewalWorkflow.replace,
+            word,
+            start_workflow_operation=start,
+            id=f"{word.way}-{uuid.uuid4()}",
             rpc_timeout=_ANSWER_WITHIN,
         )
     except WorkflowUpdateFailedError as error:
@@ -222,10 +294,10 @@ async def revoke(context: Context, certificate_id: int, reason: str, comment: st
     if len(comment) > _LONGEST_COMMENT:
         raise InvalidInput(f"A comment has at most {_LONGEST_COMMENT} characters, not {len(comment)}.")
     with context.database.read() as session:
-        scope = _scope_of(_visible(context, session, certificate_id))
+        scope = scope_of(visible(context, session, certificate_id))
     with context.acting("certificate.revoke", "certificate", certificate_id, scope) as session:
         context.require(Privilege.REVOKE, scope, f"revoke certificate {certificate_id}")
-        if _visible(context, session, certificate_id).status == CertificateStatus.REVOKED:
+        if visible(context, session, certificate_id).status == CertificateStatus.REVOKED:
             return RevocationResult(certificate_id, True, f"Certificate {certificate_id} was revoked before.")
     client = await context.temporal()
     try:
@@ -254,9 +326,9 @@ async def set_auto_renew(context: Context, certificate_id: int, on: bool) -> Non
     """Switch automatic renewal on or off. Raises `NotFound`, `NotPermitted`, `Unavailable` (kept, but the renewal was
     not told: it looks again by itself within a month)."""
     with context.database.read() as session:
-        scope = _scope_of(_visible(context, session, certificate_id))
+        scope = scope_of(visible(context, session, certificate_id))
     with context.acting("certificate.auto_renew", "certificate", certificate_id, scope) as session:
-        certificate = _visible(context, session, certificate_id)
+        certificate = visible(context, session, certificate_id)
         context.require(Privilege.RENEW, scope, f"change the renewal of certificate {certificate_id}")
         if certificate.auto_renew == on:
             return
@@ -297,15 +369,41 @@ def _unrenewable(certificate: Certificate) -> str | None:
     return f"Certificate {certificate.id} can't be renewed: it is {certificate.status}."
 
 
-def _visible(context: Context, session: Session, certificate_id: int) -> Certificate:
+def successor_of(session: Session, certificate_id: int) -> int | None:
+    """The open request that is to take the certificate's place."""
+    statement = select(CertificateRequest.id).where(
+        CertificateRequest.renews_certificate_id == certificate_id, ~col(CertificateRequest.closed)
+    )
+    return session.exec(statement).first()
+
+
+def visible(context: Context, session: Session, certificate_id: int) -> Certificate:
+    """The certificate's row, for who may see it. Raises `NotFound`."""
     certificate = session.get(Certificate, certificate_id)
-    if certificate is None or not context.actor.sees(_scope_of(certificate)):
+    if certificate is None or not context.actor.sees(scope_of(certificate)):
         raise NotFound(f"There is no certificate {certificate_id}: `certgate certificate list` shows what there is.")
     return certificate
 
 
-def _scope_of(certificate: Certificate) -> Scope:
+def scope_of(certificate: Certificate) -> Scope:
+    """Whose it is."""
     return Scope(certificate.organization_id, certificate.department_id)
+
+
+def unreplaceable(certificate: Certificate, open_request: int | None) -> str | None:
+    """Why it can't be replaced now; None where it can. One that is revoked can: it may still be in use."""
+    if certificate.status == CertificateStatus.REPLACED or certificate.replaced_by_id is not None:
+        return f"Certificate {certificate.id} can't be replaced: it was replaced by {certificate.replaced_by_id}."
+    if open_request is not None:
+        return f"Request {open_request} takes the place of certificate {certificate.id} already: see to that one."
+    return None
+
+
+def _window(certificate: Certificate) -> RenewalWindow | None:
+    start, end, at = certificate.suggested_start, certificate.suggested_end, certificate.suggested_at
+    if start is None or end is None or at is None:
+        return None
+    return RenewalWindow(start, end, at, certificate.suggestion_url)
 
 
 def _conditions(context: Context, wanted: Filter) -> list[sqlalchemy.ColumnElement[bool]]:
@@ -384,6 +482,7 @@ def _row(
         renewal_note=certificate.renewal_note,
         auto_renew=certificate.auto_renew,
         request_id=certificate.request_id,
+        imported=request.origin == RequestOrigin.IMPORTED,
     )
 
 

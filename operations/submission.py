@@ -138,6 +138,7 @@ def _checked(context: Context, session: Session, new: NewRequest, wanted: list[s
         names=wanted,
         profile_id=identity(profile),
         authority_id=identity(authority),
+        authority_chosen=authority.id != profile.authority_id,
         gateway_id=identity(gateway),
         endpoint_id=identity(endpoint) if endpoint else None,
         binding=binding,

@@ -31,12 +31,14 @@ from activities.modules import Modules
 from activities.modules_records import ModuleRecords
 from activities.orders import Orders
 from activities.renewals import Renewals
+from activities.standings import Standings
+from activities.watching import WatchedHere, Watching
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
-from operations import manager_key, presence
+from operations import authority_news, manager_key, presence
 from operations.campaign_upkeep import keep_campaigns
 from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
@@ -76,6 +78,7 @@ def manager_activities(
     enrollments = Enrollments(database, surroundings.clock, key)
     looks = KeystoreRecords(database, surroundings.clock)
     tests = EndpointTestRecords(database, surroundings.clock)
+    watching = Watching(database, surroundings.clock)
     return [
         admissions.admit,
         admissions.accept_csr,
@@ -110,6 +113,10 @@ def manager_activities(
         orders.collect,
         orders.withdraw,
         orders.revoke,
+        watching.plan_watch,
+        watching.load_asked,
+        watching.keep_findings,
+        WatchedHere(database, surroundings.clock, Standings(surroundings, orders)).ask_here,
     ]
 
 
@@ -129,6 +136,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         orders.collect,
         orders.withdraw,
         orders.revoke,
+        Standings(surroundings, orders).ask,
     ]
 
 
@@ -190,6 +198,7 @@ async def run_manager(settings: Settings) -> None:
                     keep_telling(database, client),
                     keep_campaigns(database, client, settings.notifications),
                     keep_telling_of_orders(database, settings.notifications),
+                    authority_news.keep_telling(database, settings.notifications),
                     keep_watch(database, client, settings.notifications),
                     keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),
                 )

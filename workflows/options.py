@@ -55,5 +55,7 @@ PREPARE = StepOptions(timedelta(minutes=3), PATIENT)
 ORDER = StepOptions(timedelta(minutes=2), PATIENT)
 # Snapshot, check, reload, handshakes and, if need be, putting back, on a slow endpoint.
 INSTALLATION = StepOptions(timedelta(minutes=10), INSTALL)
+# A batch of questions to a CA that may answer slowly; what is not answered is asked in the next round.
+ASK = StepOptions(timedelta(minutes=15), BRIEF)
 TIDY = StepOptions(timedelta(minutes=1), BRIEF)
 LOOK = StepOptions(timedelta(minutes=2), BRIEF)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.authority_watch import AuthorityWatchWorkflow
 from workflows.campaign import ReplacementCampaignWorkflow
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
 from workflows.looks import AuthorityCheckWorkflow, EndpointTestWorkflow, KeystoreLookWorkflow
@@ -17,6 +18,7 @@ WORKFLOWS: tuple[type, ...] = (
     CertificateRenewalWorkflow,
     CertificateRevocationWorkflow,
     ReplacementCampaignWorkflow,
+    AuthorityWatchWorkflow,
     GatewayJoinWorkflow,
     GatewayCheckInWorkflow,
     EndpointDiscoveryWorkflow,

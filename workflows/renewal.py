@@ -65,6 +65,9 @@ class CertificateRenewalWorkflow:
                 ),
             )
             self._show(plan)
+            if plan.step == "stop" and word is None and self._replaces():
+                # The word came while the plan was made: what is revoked is over, but for a replacement.
+                continue
             if plan.step == "stop":
                 self._ended = True
                 await self._answer(self._request_id, _problem(plan))
@@ -211,6 +214,9 @@ class CertificateRenewalWorkflow:
         await workflow.wait_condition(lambda: self._request_id is not None or self._ended)
         return self.view()
 
+    def _replaces(self) -> bool:
+        return self._word is not None and self._word.way == OrderWay.REPLACE
+
     def _refuse(self, administrator: str) -> None:
         if self._ended:
             raise ApplicationError("Nothing watches over this certificate now.", type="Refused", non_retryable=True)
@@ -244,7 +250,7 @@ class CertificateRenewalWorkflow:
 
 def _problem(plan: m.RenewalPlan) -> str | None:
     """What a campaign is told of a certificate that is watched no more: one that is replaced is what it wanted."""
-    return None if plan.status == CertificateStatus.REPLACED else plan.message
+    return None if plan.replaced else plan.message
 
 
 def _wanted(certificate_id: int, plan: m.RenewalPlan, word: m.OrderWord | None) -> m.OpenRenewal:

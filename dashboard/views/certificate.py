@@ -1,4 +1,4 @@
-"""One certificate: validity, renewal, where it is installed; renew, revoke, download."""
+"""One certificate: validity, renewal, where it is installed; renew, replace, revoke, download."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from connectors.ca.contract import RevocationReason
-from dashboard import actions, chains, components, guard, places, session, words
+from dashboard import actions, chains, components, dialogs, guard, places, session, words
 from dashboard.bridge import bridge
 from dashboard.components import zone
+from dashboard.views import certificate_replacement
+from dashboard.views.certificate_replacement import REASONS
 from model.errors import InvalidInput, NotFound
-from model.states import CertificateStatus
+from model.states import CertificateStatus, OrderWay
 from operations import certificates
 from operations.certificates import CertificateDetail, InstallationView
 from operations.context import Context, now
 
 _REVOKING = "revoking"
-
-_REASONS = {
-    RevocationReason.UNSPECIFIED: "Unspecified",
-    RevocationReason.KEY_COMPROMISE: "The private key was compromised",
-    RevocationReason.AFFILIATION_CHANGED: "The affiliation has changed",
-    RevocationReason.SUPERSEDED: "It was superseded by another certificate",
-    RevocationReason.CESSATION_OF_OPERATION: "What it was for no longer operates",
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,8 @@ def show() -> None:
     asked = st.session_state.get(_REVOKING)
     if isinstance(asked, _Revoking) and asked.certificate_id == certificate_id:
         st.dialog("Revoke this certificate?", on_dismiss=_close)(_dialog)()
+    else:
+        dialogs.show({certificate_replacement.ASK: certificate_replacement.DIALOG})
 
 
 def _head(context: Context, detail: CertificateDetail) -> None:
@@ -74,6 +69,9 @@ def _head(context: Context, detail: CertificateDetail) -> None:
                 components.badges(_status(detail))
                 if row.active:
                     st.badge("In use", icon=":material/bolt:", color="green", help="An endpoint serves it.")
+                if row.imported:
+                    told = "The CA issued it elsewhere; its key is not in a keystore of ours."
+                    st.badge("Imported", icon=":material/move_to_inbox:", color="blue", help=told)
         with st.container(horizontal=True, width="content", gap="small"):
             st.download_button(
                 "Download PEM",
@@ -86,6 +84,14 @@ def _head(context: Context, detail: CertificateDetail) -> None:
             )
             if detail.may_renew and st.button("Renew now", icon=":material/autorenew:", key="renew"):
                 _renew(context, row.id)
+            if detail.may_replace:
+                st.button(
+                    "Replace",
+                    icon=":material/published_with_changes:",
+                    key="replace",
+                    on_click=dialogs.ask,
+                    args=(certificate_replacement.ASK, row.id),
+                )
             if detail.may_revoke:
                 st.button("Revoke", icon=":material/gpp_bad:", key="revoke", on_click=_ask, args=(row.id,))
     components.quiet(f"Certificate {row.id} · {row.organization}" + (f" / {row.department}" if row.department else ""))
@@ -107,24 +113,63 @@ def _facts(detail: CertificateDetail) -> None:
             ("Names", ", ".join(leaf.names)),
             ("Issued by", leaf.issuer),
             ("Key", words.key(leaf.key)),
+            ("CA", detail.order.ca),
+            ("Order", _order(detail)),
             ("Valid from", words.when(row.not_before, zone())),
             ("Valid until", chains.validity(leaf)),
             ("Renewal", renewal if row.status == CertificateStatus.ISSUED else None),
             ("Gateway", row.gateway),
             ("Endpoint", row.endpoint),
             ("Binding", row.binding),
+            ("The CA stands by it", _standing(detail)),
+            *([("The CA's own time", _window(detail))] if detail.window else []),
             *([("Revoked", words.when(detail.revoked_at, zone()))] if detail.revoked_at else []),
             *([("Reason of revocation", detail.revocation_reason)] if detail.revocation_reason else []),
         ]
     )
     if row.renewal_note:
         components.quiet(row.renewal_note)
+    if detail.standing.note:
+        components.warning(f"Whether the CA stands by it is not known: {detail.standing.note}")
+    if detail.standing.found_revoked_at is not None and row.active:
+        components.error("The CA has revoked this certificate while it is in use: clients that check will refuse it.")
     with st.container(horizontal=True):
         places.link(places.REQUEST, f"Request {row.request_id}", "article", {"id": str(row.request_id)})
+        if detail.window is not None and detail.window.explanation_url:
+            st.link_button("Why the CA wants it renewed", detail.window.explanation_url, icon=":material/open_in_new:")
+        if detail.replaces_id is not None:
+            number = detail.replaces_id
+            places.link(places.CERTIFICATE, f"Took the place of certificate {number}", "history", {"id": str(number)})
+        if detail.successor_request_id is not None:
+            number = detail.successor_request_id
+            places.link(places.REQUEST, f"Being replaced by request {number}", "article", {"id": str(number)})
         if detail.replaced_by_id is not None:
             number = detail.replaced_by_id
             places.link(places.CERTIFICATE, f"Replaced by certificate {number}", "verified", {"id": str(number)})
     st.space("small")
+
+
+def _order(detail: CertificateDetail) -> str:
+    order, number = detail.order, detail.order.number or "no number"
+    if detail.row.imported:
+        return f"{number}, imported"
+    what = {OrderWay.NEW: "new", OrderWay.RENEW: "renewal", OrderWay.REPLACE: "replacement"}[order.way]
+    return f"{number}, {what}" + (f": {order.reason}" if order.reason else "")
+
+
+def _standing(detail: CertificateDetail) -> str | None:
+    standing = detail.standing
+    if standing.found_revoked_at is not None:
+        return f"No, it revoked it; seen {words.when(standing.found_revoked_at, zone())} ({standing.source})"
+    if standing.asked_at is not None:
+        return f"Yes, {words.when(standing.asked_at, zone())} ({standing.source})"
+    return None
+
+
+def _window(detail: CertificateDetail) -> str:
+    assert detail.window is not None
+    start, end = words.when(detail.window.start, zone()), words.when(detail.window.end, zone())
+    return f"{start} to {end}; ours is {words.when(detail.window.at, zone())}"
 
 
 def _installation(installation: InstallationView, detail: CertificateDetail) -> None:
@@ -191,7 +236,7 @@ def _dialog() -> None:
         )
         if row.active:
             components.warning("An endpoint serves this certificate: clients that check revocation will refuse it.")
-        st.selectbox("Reason", list(_REASONS.values()), key="revoke-reason")
+        st.selectbox("Reason", list(REASONS.values()), key="revoke-reason")
         st.text_area("Comment (optional)", max_chars=actions.LONGEST_COMMENT, key="revoke-comment", height=80)
         st.caption("A revocation can't be taken back.")
         if asked.problem:
@@ -210,7 +255,7 @@ def _dialog() -> None:
 
 def _revoke(asked: _Revoking) -> None:
     chosen = st.session_state.get("revoke-reason")
-    reason = next(word for word, shown in _REASONS.items() if shown == chosen)
+    reason = next(word for word, shown in REASONS.items() if shown == chosen)
     comment = str(st.session_state.get("revoke-comment") or "").strip()
     try:
         result = bridge().run(certificates.revoke(session.context(), asked.certificate_id, reason, comment))

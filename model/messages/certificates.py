@@ -73,6 +73,7 @@ class RenewalPlan:
     status: CertificateStatus = CertificateStatus.ISSUED
     way: OrderWay = OrderWay.RENEW
     why: str = ""
+    replaced: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from model.states import CertificateStatus
 
 # A thousand certificates issued together wake over this part of their life, ending at the latest sensible moment.
 SPREAD = 1 / 12
+# However late the CA's own time is: past this share of its life a certificate is renewed.
+LATEST_SHARE = 11 / 12
 # Past this share of its life a certificate is due, whatever its length (six days: after four; 398 days: after 265).
 DUE_SHARE = 2 / 3
 
@@ -29,7 +31,8 @@ class Step(StrEnum):
 @dataclass(frozen=True)
 class Life:
     """What the rules look at. `suggested` is the CA's own time (RFC 9773), if it gave one; `not_before_retry` is the
-    earliest next attempt after a failed one."""
+    earliest next attempt after a failed one. `disowned`: the CA revoked it while it was in use, and nothing has taken
+    its place. `replacing`: it is a replacement that was asked for, which a revoked certificate may need too."""
 
     fingerprint: str
     not_before: datetime
@@ -39,6 +42,9 @@ class Life:
     asked: bool = False
     suggested: datetime | None = None
     not_before_retry: datetime | None = None
+    disowned: bool = False
+    replacing: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,22 @@ def remaining(life: Life, now: datetime) -> timedelta:
 
 def due_at(life: Life) -> datetime:
     """The CA's suggestion, else two thirds of the lifetime less a spread that depends on the fingerprint alone."""
-    if life.suggested is not None:
-        return life.suggested
     whole = life.not_after - life.not_before
+    if life.suggested is not None:
+        return min(life.suggested, life.not_before + whole * LATEST_SHARE)
     share = int(life.fingerprint[:8], 16) / 0xFFFFFFFF
     return life.not_before + whole * (DUE_SHARE - SPREAD * share)
 
 
+def moment_in(start: datetime, end: datetime, fingerprint: str) -> datetime:
+    """A moment in the CA's window that looks random and stays the same (RFC 9773 section 4.2): it depends on the
+    fingerprint alone, and on other digits of it than `due_at`."""
+    return start + (end - start) * (int(fingerprint[8:16], 16) / 0xFFFFFFFF)
+
+
 def _ended(life: Life, now: datetime) -> Plan | None:
-    if life.status in (CertificateStatus.REVOKED, CertificateStatus.REPLACED):
+    over = life.replaced or not (life.disowned or (life.asked and life.replacing))
+    if life.status == CertificateStatus.REPLACED or (life.status == CertificateStatus.REVOKED and over):
         return Plan(
             Step.STOP, now, str(life.status), f"The certificate is {life.status.lower()}; nothing is to be renewed."
         )
@@ -75,8 +88,20 @@ def _ended(life: Life, now: datetime) -> Plan | None:
 
 def _asked(life: Life, now: datetime) -> Plan | None:
     if life.asked:
-        return Plan(Step.RENEW, now, "ASKED", "An administrator asked for the renewal.")
+        what = "replacement" if life.replacing else "renewal"
+        return Plan(Step.RENEW, now, "ASKED", f"An administrator asked for the {what}.")
     return None
+
+
+def _disowned(life: Life, now: datetime) -> Plan | None:
+    if not life.disowned or (life.not_before_retry is not None and now < life.not_before_retry):
+        return None
+    if life.auto_renew:
+        return Plan(Step.RENEW, now, "DISOWNED", "Its CA has revoked the certificate: another one takes its place.")
+    if remaining(life, now) <= timedelta(0):
+        return None
+    told = "Its CA has revoked the certificate, and renewal by itself is off: replace it."
+    return Plan(Step.WAIT, life.not_after, "DISOWNED", told)
 
 
 def _not_automatic(life: Life, now: datetime) -> Plan | None:
@@ -108,10 +133,19 @@ def _due(life: Life, now: datetime) -> Plan | None:
 
 def _wait(life: Life, _now: datetime) -> Plan | None:
     at = due_at(life)
-    return Plan(Step.WAIT, at, "NOT_DUE", f"It will be renewed on {at:%Y-%m-%d %H:%M} UTC.")
+    wish = ", as its CA asks" if life.suggested is not None else ""
+    return Plan(Step.WAIT, at, "NOT_DUE", f"It will be renewed on {at:%Y-%m-%d %H:%M} UTC{wish}.")
 
 
-RULES: Sequence[Callable[[Life, datetime], Plan | None]] = (_ended, _asked, _not_automatic, _resting, _due, _wait)
+RULES: Sequence[Callable[[Life, datetime], Plan | None]] = (
+    _ended,
+    _asked,
+    _disowned,
+    _not_automatic,
+    _resting,
+    _due,
+    _wait,
+)
 
 
 def plan(life: Life, now: datetime) -> Plan:

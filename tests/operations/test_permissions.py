@@ -53,6 +53,7 @@ from operations import (
     preferences,
     presence,
     profiles,
+    replacement,
     requests,
     roles,
     sessions,
@@ -83,6 +84,8 @@ HELPERS = {
     "campaigns.seen",
     "campaigns.visible",
     "campaigns.words",
+    "certificates.order_now",
+    "certificates.visible",
     "decisions.visible",
     "decisions.words",
     "health.database_findings",
@@ -365,6 +368,7 @@ TABLE: dict[str, Row] = {
     "certificates.download": Row(lambda c, r: certificates.download(c, 1), stranger=HIDDEN),
     "certificates.renew": Row(lambda c, r: certificates.renew(c, 1), bare=REFUSED, stranger=HIDDEN),
     "certificates.revoke": Row(lambda c, r: certificates.revoke(c, 1, "superseded", ""), bare=REFUSED, stranger=HIDDEN),
+    "replacement.replace": Row(lambda c, r: replacement.replace(c, 1), bare=REFUSED, stranger=HIDDEN),
     "certificates.set_auto_renew": Row(
         lambda c, r: certificates.set_auto_renew(c, 1, False), bare=REFUSED, stranger=HIDDEN
     ),

@@ -19,12 +19,22 @@ from sqlalchemy import update
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from activities import modules_file
+from connectors.ca.contract import RevocationReason, RevokeRequest
+from connectors.ca.private import CONNECTOR
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import channel, naming
-from model.messages import AdministratorWord, CampaignRate, CampaignSaid, RequestView, RevocationStart
-from model.states import ConnectionStatus, InstallMode, InstallState
-from model.tables import Certificate, Gateway
+from model.messages import (
+    AdministratorWord,
+    AuthorityWatchStart,
+    CampaignRate,
+    CampaignSaid,
+    OrderWord,
+    RequestView,
+    RevocationStart,
+)
+from model.states import ConnectionStatus, InstallMode, InstallState, OrderWay
+from model.tables import Certificate, CertificateRequest, Gateway
 from operations import (
     authorities,
     campaign_words,
@@ -42,6 +52,7 @@ from operations.campaign_selection import Plan, Selection
 from tests.support.world import World, world
 from worker import workers
 from worker.playground import DisposableNginx
+from workflows.authority_watch import AuthorityWatchWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
 
@@ -58,14 +69,22 @@ async def main(release: str) -> None:
                 await record(made, nginx, release)
 
 
-async def record(made: World, nginx: DisposableNginx, release: str) -> None:
-    """The runs worth keeping."""
+def keeper(release: str) -> Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]:
+    """Keeps the history of a workflow under a name."""
 
     async def keep(name: str, handle: WorkflowHandle[Any, Any]) -> None:
         history = await handle.fetch_history()
         # Stack traces name the recording machine's folders and mean nothing to a replay.
         text = re.sub(r'("stackTrace": )"(?:[^"\\]|\\.)*"', r'\1""', history.to_json())
         (HISTORIES / f"{release}-{name}.json").write_text(text)
+
+    return keep
+
+
+async def record(made: World, nginx: DisposableNginx, release: str) -> None:
+    """The runs worth keeping."""
+
+    keep = keeper(release)
 
     endpoint_id = await made.endpoint(nginx, "nginx")
     await keep("discovery", made.client.get_workflow_handle(f"discovery-{endpoint_id}"))
@@ -143,6 +162,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("revocation", revocation)
 
     await record_campaigns(made, keep)
+    await record_lifecycle(made, keep)
     await record_syncs(made, keep)
     await record_changes(made, keep)
 
@@ -155,6 +175,43 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("join", made.client.get_workflow_handle(naming.join_workflow(token.gateway_id, parties.gateway_key)))
     await joining.check_in(made.client, key, parties, [], made.clock())
     await keep("check-in", made.client.get_workflow_handle(naming.check_in_workflow(token.gateway_id, 1)))
+
+
+async def record_lifecycle(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A certificate that is replaced and then revoked, and one that its CA revokes, with the watch that sees it."""
+
+    async def in_use(name: str) -> Certificate:
+        number = await made.submit(name)
+        await made.until(number, state=InstallState.KEY_READY)
+        await made.say(number, "approve")
+        await made.workflow(number).result()
+        found: Certificate = next(row for row in made.rows(Certificate) if row.request_id == number)
+        return found
+
+    replaced = await in_use("replaced.example.org")
+    word = OrderWord("bob", OrderWay.REPLACE, "recorded", 1, True, "superseded")
+    watch = made.renewal(replaced.id)
+    await watch.execute_update(CertificateRenewalWorkflow.replace, word)
+    await watch.signal(CertificateRenewalWorkflow.order, OrderWord("bob", campaign_id=2))
+    await watch.result()
+    await keep("renewal-replaced", watch)
+
+    revoked = await in_use("revoked.example.org")
+    owner = CONNECTOR.open(CONNECTOR.configure({}), made.surroundings)
+    order = next(row.order_number for row in made.rows(CertificateRequest) if row.id == revoked.request_id)
+    await owner.revoke(RevokeRequest(order, revoked.pem, revoked.serial_number, RevocationReason.SUPERSEDED))
+    authority = await made.client.start_workflow(
+        AuthorityWatchWorkflow.run,
+        AuthorityWatchStart(1),
+        id=naming.authority_workflow(1),
+        task_queue=naming.MANAGER_QUEUE,
+    )
+    watch = made.renewal(revoked.id)
+    await watch.result()
+    await keep("renewal-disowned", watch)
+    while not (await authority.query(AuthorityWatchWorkflow.view)).asked:
+        await asyncio.sleep(0.05)
+    await keep("authority-watch", authority)
 
 
 async def record_changes(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
