@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,14 +23,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.simulators.sectigo import formats
 from tests.simulators.sectigo.accounts import KEY_TYPES, CertificateType, Credentials
-from tests.simulators.sectigo.ledger import Ledger, plain_serial
+from tests.simulators.sectigo.document import Document
+from tests.simulators.sectigo.ledger import Ledger, csr_names, plain_serial
 from tests.simulators.sectigo.orders import Order, Status, Validation
-from tests.simulators.sectigo.problems import Problem, invalid_field, missing, not_found, unknown_user, wrong_id
+from tests.simulators.sectigo.problems import Problem, missing, not_found, unknown_user, wrong_id
 from tests.simulators.sectigo.tokens import Tokens, same
 from tests.simulators.sectigo.wire import Reply, Request
 
 TOKEN_PATH = "/auth/realms/apiclients/protocol/openid-connect/token"
-LARGEST_PAGE = 200
 DEFAULT_PAGE = 10
 
 
@@ -42,20 +44,13 @@ class Called:
 
     @property
     def id(self) -> int:
-        """The order's id in the path. Raises `Problem`."""
-        try:
-            number = int(self.parts["id"])
-        except ValueError:
-            raise invalid_field("sslId") from None
-        if not 1 <= number < 2**31:
-            raise invalid_field("sslId")
-        return number
+        """The order's id in the path."""
+        return int(self.parts["id"])
 
     def body(self) -> dict[str, Any]:
-        """The JSON object in the body. Raises `Problem`."""
-        value = self.request.json()
-        if not isinstance(value, dict):
-            raise Problem(-1601, "The request body is no object.")
+        """The JSON object in the body, checked before."""
+        # A renewal's body may be missing, or an empty text: see `openapi.json`.
+        value: dict[str, Any] = (self.request.json() if self.request.body else None) or {}
         return value
 
 
@@ -67,6 +62,11 @@ class Found:
     base: str
     parts: Mapping[str, str]
 
+    @property
+    def operation(self) -> str:
+        """Its name in ``openapi.json``, where the two forms of collect are two operations."""
+        return "collectAs" if self.name == "collect" and "format" in self.parts else self.name
+
 
 _ROUTES = [
     ("GET", r"/ssl/v[12]", "list"),
@@ -74,12 +74,12 @@ _ROUTES = [
     ("GET", r"/ssl/v[12]/types", "types"),
     ("GET", r"/ssl/v[12]/customFields", "customFields"),
     ("POST", r"/ssl/v[12]/enroll", "enroll"),
-    ("POST", r"/ssl/v[12]/import", "import"),
+    ("POST", r"/ssl/v2/import", "import"),
     ("GET", r"/ssl/v[12]/collect/(?P<id>[^/]+)(/(?P<format>[^/]+))?", "collect"),
     ("POST", r"/ssl/v[12]/approve/(?P<id>[^/]+)", "approve"),
     ("POST", r"/ssl/v[12]/decline/(?P<id>[^/]+)", "decline"),
     ("POST", r"/ssl/v[12]/renewById/(?P<id>[^/]+)", "renewById"),
-    ("POST", r"/ssl/v[12]/renew/(?P<renew>[^/]+)", "renew"),
+    ("POST", r"/ssl/v[12]/renew/(?P<renewId>[^/]+)", "renew"),
     ("POST", r"/ssl/v[12]/replace/(?P<id>[^/]+)", "replace"),
     ("POST", r"/ssl/v[12]/revoke/serial/(?P<serial>[^/]+)", "revokeSerial"),
     ("POST", r"/ssl/v[12]/revoke/manual", "revokeManual"),
@@ -102,16 +102,19 @@ def route(method: str, path: str) -> Found | Reply:
     if base is None:
         return Reply.of({"code": -1, "description": "No such resource."}, 404)
     rest = path.removeprefix(f"/{base}")
-    wanted = "GET" if method == "HEAD" else method
-    allowed = []
-    for verb, pattern, name in ROUTES:
-        match = pattern.fullmatch(rest)
-        if match and verb == wanted:
-            parts = {key: value for key, value in match.groupdict().items() if value is not None}
-            return Found(name, base, parts)
-        if match:
-            allowed.append(verb)
-    return _not_allowed(allowed) if allowed else Reply.of({"code": -1, "description": "No such resource."}, 404)
+    matching = [one for one in ROUTES if one[1].fullmatch(rest)]
+    if not matching:
+        return Reply.of({"code": -1, "description": "No such resource."}, 404)
+    # The routes stand in the order in which they win: a word in the path wins over an id in its place.
+    winner = matching[0][1].pattern
+    verbs = {verb: (pattern, name) for verb, pattern, name in matching if pattern.pattern == winner}
+    wanted = "GET" if method == "HEAD" and "GET" in verbs else method
+    if wanted not in verbs:
+        return _not_allowed(list(verbs))
+    pattern, name = verbs[wanted]
+    match = pattern.fullmatch(rest)
+    assert match is not None
+    return Found(name, base, {key: unquote(value) for key, value in match.groupdict().items() if value is not None})
 
 
 def _not_allowed(verbs: list[str]) -> Reply:
@@ -126,6 +129,7 @@ class Api:
         self._ledger = ledger
         self._tokens = tokens
         self._now = clock
+        self._document = Document()
         self._does: dict[str, Callable[[Called], Reply]] = {
             "list": self._list,
             "update": self._update,
@@ -155,6 +159,7 @@ class Api:
             return self._tokens.give(request)
         try:
             login = self._authenticate(found.base, request)
+            self._document.check(found.operation, found.parts, request)
             return self._does[found.name](Called(request, found.parts, login))
         except Problem as problem:
             return Reply.refusing(problem)
@@ -176,7 +181,7 @@ class Api:
 
     def _types(self, called: Called) -> Reply:
         org_id = called.request.query.get("organizationId")
-        number = whole(org_id, "organizationId", 1) if org_id is not None else None
+        number = int(org_id) if org_id is not None else None
         return Reply.of([_type(one) for one in self._ledger.customer.types_of(number)])
 
     def _custom_fields(self, called: Called) -> Reply:
@@ -207,7 +212,7 @@ class Api:
         return Reply.of({"sslId": self._ledger.renew(called.id, called.body(), called.login).id})
 
     def _renew(self, called: Called) -> Reply:
-        earlier = self._ledger.by_renew_id(called.parts["renew"])
+        earlier = self._ledger.by_renew_id(called.parts["renewId"])
         self._ledger.renew(earlier.id, called.body(), called.login)
         return Reply.nothing()
 
@@ -216,12 +221,10 @@ class Api:
         return Reply.nothing()
 
     def _approve(self, called: Called) -> Reply:
-        called.body()
         self._ledger.approve(called.id)
         return Reply.nothing()
 
     def _decline(self, called: Called) -> Reply:
-        called.body()
         self._ledger.decline(called.id)
         return Reply.nothing()
 
@@ -289,8 +292,7 @@ class Api:
 
     def _list(self, called: Called) -> Reply:
         query = called.request.query
-        size = whole(query.get("size", str(DEFAULT_PAGE)), "size", 0, LARGEST_PAGE)
-        position = whole(query.get("position", "0"), "position", 0)
+        size, position = int(query.get("size", DEFAULT_PAGE)), int(query.get("position", 0))
         now = self._now()
         chosen = [one for one in self._ledger.orders.values() if chosen_by(query, one, one.status_at(now))]
         page = [
@@ -306,7 +308,7 @@ class Api:
 
     def _update(self, called: Called) -> Reply:
         body = called.body()
-        order = self._ledger.find(whole(body.get("sslId"), "sslId", 1))
+        order = self._ledger.find(body["sslId"])
         if body.get("comments") is not None:
             order.comments = str(body["comments"])
         if body.get("externalRequester") is not None:
@@ -346,7 +348,7 @@ class Api:
             "renewed": order.renewed is not None,
             "customFields": [{"name": name, "value": text} for name, text in order.custom_fields.items()],
             "suspendNotifications": order.suspend_notifications,
-            **_key(order.csr.public_key()),
+            **_key(order.key),
             **{name: at.strftime("%Y-%m-%dT%H:%M:%S.000Z") for name, at in times.items() if at is not None},
         }
         if profile is not None:
@@ -376,35 +378,28 @@ class Api:
     # --- import -------------------------------------------------------------------------------------------------------
 
     def _import(self, called: Called) -> Reply:
-        value = called.request.json()
-        if not isinstance(value, list):
-            raise Problem(-1601, "The request body is no list.")
-        return Reply.of([self._imported(one) for one in value])
+        return Reply.of([self._imported(one, called.login) for one in called.request.json()])
 
-    def _imported(self, one: Any) -> dict[str, Any]:
-        def failed(message: str) -> dict[str, Any]:
-            return {"successful": False, "created": False, "errorMessage": message}
-
+    def _imported(self, one: Mapping[str, Any], login: str) -> dict[str, Any]:
+        if not self._ledger.customer.has_organization(one["orgID"]):
+            return _not_imported(f"Organization '{one['orgID']}' not found.")
         try:
-            leaf = x509.load_der_x509_certificate(base64.b64decode(one["cert"], validate=True))
-        except (KeyError, TypeError, ValueError, binascii.Error, UnsupportedAlgorithm):
-            return failed("The certificate can't be read.")
-        if not self._ledger.customer.has_organization(one.get("orgID") or 0):
-            return failed(f"Organization '{one.get('orgID')}' not found.")
-        order = self._ledger.by_serial(format(leaf.serial_number, "x"))
-        if order is None:
-            return failed("Only certificates of this CA are known here.")
+            leaf = x509.load_der_x509_certificate(base64.b64decode(one.get("cert") or "", validate=True))
+            described = _key(leaf.public_key())
+        except (ValueError, binascii.Error, UnsupportedAlgorithm):
+            return _not_imported("The certificate can't be read.")
+        if not described:
+            return _not_imported("The key of the certificate is of an unknown kind.")
+        order, created = self._ledger.take_over(leaf, one["orgID"], login)
+        if one.get("comments"):
+            order.comments = str(one["comments"])
         identity = {"id": order.id, "serialNumber": order.serial_number, "subject": leaf.subject.rfc4514_string()}
         number = str(order.order_number)
-        return {"successful": True, "created": False, "backendCertId": number, "cert": identity}
+        return {"successful": True, "created": created, "backendCertId": number, "cert": identity}
 
 
-def whole(value: Any, name: str, least: int, most: int = 2**31 - 1) -> int:
-    """A whole number within bounds. Raises `Problem`."""
-    text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,10}", text) or not least <= int(text) <= most:
-        raise invalid_field(name)
-    return int(text)
+def _not_imported(message: str) -> dict[str, Any]:
+    return {"successful": False, "created": False, "errorMessage": message}
 
 
 def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
@@ -416,7 +411,7 @@ def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
         "requester": order.requester,
         "vendor": "Sectigo",
         "issuer": leaf.issuer.rfc4514_string() if leaf else "",
-        "keyAlgorithm": _key(order.csr.public_key())["keyAlgorithm"],
+        "keyAlgorithm": str(_key(order.key).get("keyAlgorithm")),
         "signatureAlgorithm": "ECDSA" if leaf else "",
     }
     exact = {
@@ -440,16 +435,13 @@ def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
 
 
 def _reason(body: Mapping[str, Any]) -> str:
-    if not str(body.get("reason") or ""):
+    if not body.get("reason"):
         raise missing("reason")
     return _code(body)
 
 
 def _code(body: Mapping[str, Any]) -> str:
-    code = str(body.get("reasonCode") or "0")
-    if code not in ("0", "1", "3", "4", "5"):
-        raise invalid_field("reasonCode")
-    return code
+    return str(body.get("reasonCode") or "0")
 
 
 def _type(one: CertificateType) -> dict[str, Any]:
@@ -466,13 +458,13 @@ def _type(one: CertificateType) -> dict[str, Any]:
 def _key(key: Any) -> dict[str, Any]:
     if isinstance(key, rsa.RSAPublicKey):
         return {"keyAlgorithm": "RSA", "keySize": key.key_size, "keyType": f"RSA - {key.key_size}"}
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    curve = {"secp256r1": "P-256", "secp384r1": "P-384"}[key.curve.name]
-    return {"keyAlgorithm": "EC", "keySize": key.key_size, "keyType": f"EC - {curve}"}
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curve = {"secp256r1": "P-256", "secp384r1": "P-384"}.get(key.curve.name, key.curve.name)
+        return {"keyAlgorithm": "EC", "keySize": key.key_size, "keyType": f"EC - {curve}"}
+    return {}
 
 
 def _certificate(leaf: x509.Certificate, serial: str) -> dict[str, Any]:
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {
         "serialNumber": serial,
         "signatureAlg": "ECDSA",
@@ -482,7 +474,7 @@ def _certificate(leaf: x509.Certificate, serial: str) -> dict[str, Any]:
         "certificateDetails": {
             "issuer": leaf.issuer.rfc4514_string(),
             "subject": leaf.subject.rfc4514_string(),
-            "subjectAltNames": ", ".join(str(one.value) for one in names),
+            "subjectAltNames": ", ".join(csr_names(leaf)),
             "md5Hash": leaf.fingerprint(hashes.MD5()).hex(),
             "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex(),
             "sha256Hash": leaf.fingerprint(hashes.SHA256()).hex(),
@@ -492,12 +484,13 @@ def _certificate(leaf: x509.Certificate, serial: str) -> dict[str, Any]:
 
 def _validation(one: Validation) -> dict[str, Any]:
     domain = one.name.removeprefix("*.")
+    mark = hashlib.sha256(one.name.encode()).hexdigest()[:32]
     instruction: dict[str, Any] = {"dcvMode": one.mode, "domainName": one.name}
     if one.mode in ("CNAME", "TXT", "AUTO"):
-        instruction |= {"host": f"_d41d8cd98f.{domain}", "point": f"00b204e9.{domain}.dcv.sectigo.example"}
+        instruction |= {"host": f"_{mark[:16]}.{domain}", "point": f"{mark}.dcv.simulator.example"}
     elif one.mode in ("HTTP", "HTTPS"):
-        path = ".well-known/pki-validation/D41D8CD98F.txt"
-        instruction |= {"url": f"{one.mode.lower()}://{domain}/{path}", "file": "d41d8cd98f sectigo.example"}
+        path = f".well-known/pki-validation/{mark.upper()}.txt"
+        instruction |= {"url": f"{one.mode.lower()}://{domain}/{path}", "file": f"{mark} simulator.example"}
     else:
         instruction |= {"dcvEmail": f"admin@{domain}"}
     log = {

@@ -5,6 +5,7 @@ All in memory and made anew with each simulator. `Authority.urls` point to the s
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -203,8 +204,6 @@ class Standing:
 
 def general_name(name: str) -> x509.GeneralName:
     """A DNS name or an IP address."""
-    import ipaddress
-
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -171,6 +171,11 @@ class Plan:
     shows_old: bool
     wrong: Wrong | None
 
+    @classmethod
+    def fair(cls) -> Plan:
+        """Nothing goes wrong, and nothing takes time."""
+        return cls(0, 0, 0.0, hangs=False, rejects=False, shows_old=False, wrong=None)
+
 
 @dataclass
 class _Ordered:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,11 +19,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from tests.simulators.sectigo.accounts import CertificateType, Customer
-from tests.simulators.sectigo.authority import Authority, Revocation, Standing
-from tests.simulators.sectigo.faults import Fate
+from tests.simulators.sectigo.authority import Authority, Issued, Revocation, Standing
+from tests.simulators.sectigo.faults import Fate, Plan
 from tests.simulators.sectigo.orders import OPEN, Order, OrderView, Status, Validation
 from tests.simulators.sectigo.problems import Problem, missing, wrong_id
 
@@ -39,7 +41,7 @@ class Wanted:
     org_id: int
     profile: CertificateType
     term: int
-    csr: x509.CertificateSigningRequest
+    key: CertificatePublicKeyTypes
     common_name: str
     names: list[str]
     mode: str | None
@@ -80,9 +82,9 @@ class Ledger:
         profile = next((one for one in self.customer.types if one.id == earlier.type_id), None)
         if profile is None:
             raise Problem(-180, "This SSL Certificate Profile doesn't allow renew")
-        csr = read_csr(str(body["csr"])) if body.get("csr") else earlier.csr
+        key = read_csr(str(body["csr"])).public_key() if body.get("csr") else earlier.key
         mode = body.get("dcvMode")
-        wanted = Wanted(earlier.org_id, profile, earlier.term, csr, earlier.common_name, list(earlier.names), mode)
+        wanted = Wanted(earlier.org_id, profile, earlier.term, key, earlier.common_name, list(earlier.names), mode)
         self._check_domains(wanted.names, mode)
         order = self._place("renew", wanted, requester)
         order.comments, order.external_requester = earlier.comments, earlier.external_requester
@@ -107,7 +109,7 @@ class Ledger:
         self._check_names(names)
         self._check_domains(names, mode)
         now = self._now()
-        order.csr, order.common_name, order.names = csr, common_name, names
+        order.key, order.common_name, order.names = csr.public_key(), common_name, names
         order.reissues += 1
         order.plan = self.fate.of_order(f"{common_name}/{order.order_number}/{order.reissues}")
         order.validations = self._validations(names, mode, now)
@@ -115,18 +117,17 @@ class Ledger:
         order.apply(now)
 
     def _place(self, kind: str, wanted: Wanted, requester: str) -> Order:
-        now, count = self._now(), len(self.orders) + len(self.deleted)
+        now, ssl_id, number = self._now(), *self._numbers()
         same = sum(one.common_name == wanted.common_name for one in [*self.orders.values(), *self.deleted])
-        ssl_id = FIRST_ID + count
         order = Order(
             id=ssl_id,
-            order_number=FIRST_NUMBER + count,
+            order_number=number,
             renew_id=secrets.token_urlsafe(15)[:20],
             kind=kind,
             org_id=wanted.org_id,
             type_id=wanted.profile.id,
             term=wanted.term,
-            csr=wanted.csr,
+            key=wanted.key,
             common_name=wanted.common_name,
             names=wanted.names,
             requested=now,
@@ -169,7 +170,7 @@ class Ledger:
             raise Problem(-1601, "Field 'externalRequester' has invalid value.")
         mode = body.get("dcvMode")
         self._check_domains(names, mode)
-        return Wanted(org_id, profile, int(body["term"]), csr, common_name, names, mode)
+        return Wanted(org_id, profile, int(body["term"]), csr.public_key(), common_name, names, mode)
 
     def _custom_fields(self, given: Sequence[Mapping[str, str]]) -> dict[str, str]:
         fields = {str(one.get("name")): str(one.get("value") or "") for one in given}
@@ -202,6 +203,39 @@ class Ledger:
             if mode or name in self.undelegated
         }
 
+    def take_over(self, leaf: x509.Certificate, org_id: int, requester: str) -> tuple[Order, bool]:
+        """A certificate that was issued elsewhere, and whether it is new here."""
+        known = self.by_serial(format(leaf.serial_number, "x"))
+        if known is not None:
+            return known, False
+        now, ssl_id, number = self._now(), *self._numbers()
+        names = certificate_names(leaf)
+        life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        order = Order(
+            id=ssl_id,
+            order_number=number,
+            renew_id="",
+            kind="import",
+            org_id=org_id,
+            type_id=0,
+            term=max(1, life.days),
+            key=leaf.public_key(),
+            common_name=names[0] if names else "",
+            names=names,
+            requested=now,
+            requester=requester,
+            plan=Plan.fair(),
+            status=Status.ISSUED,
+            issued_at=leaf.not_valid_before_utc,
+            issued=Issued(leaf, []),
+        )
+        self.orders[ssl_id] = order
+        return order, True
+
+    def _numbers(self) -> tuple[int, int]:
+        count = len(self.orders) + len(self.deleted)
+        return FIRST_ID + count, FIRST_NUMBER + count
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def find(self, ssl_id: int) -> Order:
@@ -222,8 +256,7 @@ class Ledger:
         now = self._now()
         if not order.look(now):
             return
-        key = order.csr.public_key()
-        issued = self.authority.issue(key, order.common_name, order.names, order.term, now, order.plan.wrong)
+        issued = self.authority.issue(order.key, order.common_name, order.names, order.term, now, order.plan.wrong)
         order.issued, order.issued_at, order.status = issued, now, Status.ISSUED
         self.standings.append(Standing(issued.leaf, None))
 
@@ -343,8 +376,8 @@ def csr_common_name(csr: x509.CertificateSigningRequest) -> str:
     return str(found[0].value).lower() if found else ""
 
 
-def csr_names(csr: x509.CertificateSigningRequest) -> list[str]:
-    """The DNS names and IP addresses in a CSR."""
+def csr_names(csr: x509.CertificateSigningRequest | x509.Certificate) -> list[str]:
+    """The DNS names and IP addresses in a CSR or certificate."""
     try:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -352,9 +385,13 @@ def csr_names(csr: x509.CertificateSigningRequest) -> list[str]:
     return [str(one.value).lower() for one in names if isinstance(one, x509.DNSName | x509.IPAddress)]
 
 
-def _is_address(name: str) -> bool:
-    import ipaddress
+def certificate_names(leaf: x509.Certificate) -> list[str]:
+    """The common name, if there is one, and the DNS names and IP addresses."""
+    found = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return list(dict.fromkeys([*(str(one.value).lower() for one in found), *csr_names(leaf)]))
 
+
+def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:

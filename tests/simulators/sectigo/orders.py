@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from tests.simulators.sectigo.authority import Issued
 from tests.simulators.sectigo.faults import Plan
@@ -62,7 +62,7 @@ class Order:
     org_id: int
     type_id: int
     term: int
-    csr: x509.CertificateSigningRequest
+    key: CertificatePublicKeyTypes
     common_name: str
     names: list[str]
     """What the certificate is for, the common name first."""

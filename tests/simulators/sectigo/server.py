@@ -18,7 +18,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.simulators.sectigo.faults import Fault
 from tests.simulators.sectigo.wire import Reply, Request
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         certified = isinstance(self.connection, ssl.SSLSocket) and bool(self.connection.getpeercert())
         return Request(
             method=self.command,
-            path=unquote(parts.path),
+            path=parts.path,
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
             body=body,

@@ -22,9 +22,7 @@ class Request:
     certified: bool = False
 
     def json(self) -> Any:
-        """The body; nothing reads as an empty object."""
-        if self.body.strip() in (b"", b'""', b"null"):
-            return {}
+        """The body. Raises `Problem`."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
