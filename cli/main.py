@@ -34,6 +34,7 @@ from cli import (
     profile,
     request,
     session,
+    simulate,
     trust,
     upkeep,
 )
@@ -67,6 +68,7 @@ for nouns in (
     trust,
     audit,
     notification,
+    simulate,
     upkeep,
 ):
     nouns.register(app)

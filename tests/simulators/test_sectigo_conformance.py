@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cert_manager
 import httpx
+import pytest
+import requests
+from cryptography import x509
 
 from tests import pki
 from tests.simulators.sectigo import Approval, Faults, Simulator, document
@@ -47,6 +53,70 @@ def test_requests_made_from_the_description_find_nothing(tmp_path: Path) -> None
         assert set(reached) == {name for _, _, name in _routes()}
         lazy = [route for route, statuses in reached.items() if not statuses & {200, 202, 204}]
         assert lazy == [], dict(reached)
+
+
+def test_a_foreign_client_goes_the_whole_way() -> None:
+    with Simulator(faults=Faults.off()) as ca, _foreign_client(ca) as (session, foreign):
+        kinds = foreign.types
+        assert kinds["Multi-Domain SSL"]["terms"] == [30, 90, 199]
+        assert foreign.custom_fields[0]["name"] == "Cost centre"
+        ordered = foreign.enroll(
+            cert_type_name="Multi-Domain SSL",
+            csr=pki.make_csr(KEY, NAMES, NAMES[0]),
+            term=90,
+            org_id=cert_manager.Organization(session).find(org_name="Example Org")[0]["id"],
+            subject_alt_names=list(NAMES),
+            external_requester="web@example.org",
+            custom_fields=[{"name": "Cost centre", "value": "4711"}],
+        )
+        ssl_id = ordered["sslId"]
+        leaf = x509.load_pem_x509_certificate(foreign.collect(ssl_id, "x509CO").encode())
+        assert leaf.public_key() == KEY.public_key()
+        for kind in foreign.valid_formats:
+            if kind != "bin":  # which this client decodes as text
+                assert foreign.collect(ssl_id, kind)
+        renewed = foreign.renew(ssl_id)["sslId"]
+        assert foreign.get(renewed)["commonName"] == NAMES[0]
+        key = pki.new_key()
+        csr = pki.make_csr(key, NAMES, NAMES[0])
+        foreign.replace(cert_id=ssl_id, csr=csr, common_name=NAMES[0], reason="drill", subject_alt_names=list(NAMES))
+        replaced = x509.load_pem_x509_certificate(foreign.collect(ssl_id, "pemco").encode())
+        assert replaced.public_key() == key.public_key()
+        foreign.revoke(ssl_id, reason="no longer needed")
+        assert foreign.get(ssl_id)["status"] == "Revoked"
+        assert [one["sslId"] for one in foreign.list(size=1)] == [ssl_id, renewed]
+        assert foreign.count(status="Revoked") == 1
+        assert [one.status for one in ca.orders] == ["Revoked", "Issued"]
+
+
+def test_a_foreign_client_waits() -> None:
+    with Simulator(faults=Faults(approval=Approval.MANUAL)) as ca, _foreign_client(ca) as (_, foreign):
+        ordered = foreign.enroll(
+            cert_type_name="Multi-Domain SSL",
+            csr=pki.make_csr(KEY, NAMES, NAMES[0]),
+            term=90,
+            org_id=7001,
+            subject_alt_names=",".join(NAMES),
+        )
+        with pytest.raises(cert_manager.PendingError):
+            foreign.collect(ordered["sslId"], "pem")
+        ca.approve(ordered["sslId"])
+        assert foreign.collect(ordered["sslId"], "pem").count("BEGIN CERTIFICATE") == 3
+
+
+@contextmanager
+def _foreign_client(ca: Simulator) -> Iterator[tuple[Any, Any]]:
+    with requests.Session() as session:
+        # Without the environment: a CA bundle named there would win over ours.
+        session.trust_env, session.verify = False, str(ca.ca_file)
+        made = cert_manager.Client(
+            base_url=ca.base_url,
+            login_uri=ca.customer_uri,
+            username=ca.login,
+            password=ca.password,
+            session=session,
+        )
+        yield made, cert_manager.SSL(client=made)
 
 
 def _issue(http: httpx.Client, label: str) -> int:

@@ -13,6 +13,8 @@ For tests::
         ca.issue_wrongly(Wrong.OTHER_KEY)           # the next order gets a certificate for another key
         ca.orders, ca.requests["enroll"], ca.calls, ca.certificates, ca.trust_anchors      # what came of it
 
+The same in a process of its own: ``SimulatorProcess.start(faults="off")``, with the same properties and methods.
+
 Routes, as `inject` and `requests` name them: list, update, types, customFields, enroll, import, collect, approve,
 decline, renewById, renew, replace, revoke, revokeSerial, revokeManual, dcv, recheck, details, delete, organizations,
 token. Version 1 and 2 of the paths behave alike; ``collect/{id}/{format}`` and ``collect/{id}?format=`` both work.
@@ -36,9 +38,11 @@ from tests.simulators.sectigo.accounts import CertificateType, Credentials, Cust
 from tests.simulators.sectigo.faults import Approval, Fault, Faults, Wrong
 from tests.simulators.sectigo.orders import OrderView, Status
 from tests.simulators.sectigo.problems import Problem
-from tests.simulators.sectigo.simulator import Call, Simulator
+from tests.simulators.sectigo.remote import Address, Call, RemoteSimulator, SimulatorProcess
+from tests.simulators.sectigo.simulator import Simulator
 
 __all__ = [
+    "Address",
     "Approval",
     "Call",
     "CertificateType",
@@ -50,7 +54,9 @@ __all__ = [
     "OrderView",
     "Organization",
     "Problem",
+    "RemoteSimulator",
     "Simulator",
+    "SimulatorProcess",
     "Status",
     "Wrong",
 ]

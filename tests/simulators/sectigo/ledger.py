@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from tests.simulators.sectigo.accounts import CertificateType, Customer
 from tests.simulators.sectigo.authority import Authority, Issued, Revocation, Standing
 from tests.simulators.sectigo.faults import Fate, Plan
-from tests.simulators.sectigo.orders import OPEN, Order, OrderView, Status, Validation
+from tests.simulators.sectigo.orders import Order, OrderView, Status, Validation
 from tests.simulators.sectigo.problems import Problem, missing, wrong_id
 
 FIRST_ID, FIRST_NUMBER = 50_001, 1_800_000_001
@@ -340,11 +340,6 @@ class Ledger:
 def plain_serial(serial: str) -> str:
     """Lower-case hex without colons, blanks and leading zeros."""
     return serial.replace(":", "").replace(" ", "").lower().lstrip("0")
-
-
-def is_open(order: Order) -> bool:
-    """Whether something may still become of it."""
-    return order.status in OPEN
 
 
 def read_csr(text: str) -> x509.CertificateSigningRequest:

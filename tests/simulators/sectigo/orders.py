@@ -35,9 +35,6 @@ class Status(StrEnum):
     REJECTED = "Rejected"
 
 
-OPEN = frozenset({Status.INIT, Status.REQUESTED, Status.SA_APPROVED, Status.APPROVED, Status.APPLIED})
-
-
 @dataclass
 class Validation:
     """Domain control validation of one name within one order. `rechecks_left`: how many rechecks still find it open;
@@ -110,7 +107,7 @@ class Order:
 
     def approve(self, now: datetime) -> None:
         """It may be applied for."""
-        self.status, self.approved = Status.APPROVED, now
+        self.status, self.approved, self.polls = Status.APPROVED, now, 0
 
     def apply(self, now: datetime) -> None:
         """It is at the CA; polls are counted from here on."""
@@ -124,6 +121,9 @@ class Order:
                 return False
             self.approve(now)
         if self.status is Status.APPROVED:
+            if self.polls == 0 and self.plan.issue_polls > 0:
+                self.polls = 1
+                return False
             self.apply(now)
         if self.status is not Status.APPLIED or self.applied is None:
             return False

@@ -24,6 +24,7 @@ from tests.simulators.sectigo.faults import Fault
 from tests.simulators.sectigo.wire import Reply, Request
 
 LARGEST_REQUEST = 4 * 1024 * 1024
+DRAINED = 64 * 1024 * 1024
 HUGE = 50 * 1024 * 1024
 _IDLE_SECONDS = 60.0
 
@@ -134,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length") or "0"
         if "transfer-encoding" in self.headers or not length.isdigit() or int(length) > LARGEST_REQUEST:
             self.close_connection = True
+            self._drain(int(length) if length.isdigit() else 0)
             self._send(Reply.of({"code": -1, "description": "The body is too long, or has no length."}, 413), None)
             return None
         body = self.rfile.read(int(length))
@@ -150,6 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
             certified=certified,
         )
+
+    def _drain(self, length: int) -> None:
+        """Read away what is not wanted: a client that still writes would see a cut and not the answer."""
+        left = min(length, DRAINED)
+        while left > 0 and (part := self.rfile.read(min(left, 65_536))):
+            left -= len(part)
 
     def _send(self, reply: Reply, fault: Fault | None) -> None:
         body = b"" if reply.status == 204 else reply.body

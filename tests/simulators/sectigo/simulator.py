@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import tempfile
@@ -10,11 +9,10 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -27,25 +25,12 @@ from tests.simulators.sectigo.faults import AFTER_THE_WORK, Fate, Fault, Faults,
 from tests.simulators.sectigo.ledger import Ledger
 from tests.simulators.sectigo.orders import OrderView, Status
 from tests.simulators.sectigo.problems import Problem, unknown_user
+from tests.simulators.sectigo.remote import PATH, Call, control
 from tests.simulators.sectigo.server import Outcome, Server
 from tests.simulators.sectigo.tokens import Tokens
 from tests.simulators.sectigo.wire import Reply, Request
 
-CONTROL_PATH = "/_control"
-CONTROL_HEADER = "x-control-secret"
 _PAGE = b"<!DOCTYPE html>\n<html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n"
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request as it came: `route` such as ``enroll`` or ``collect``; `status` None where the reply was cut away
-    before its first byte."""
-
-    method: str
-    path: str
-    route: str
-    fault: str | None
-    status: int | None
 
 
 def utc_now() -> datetime:
@@ -287,16 +272,18 @@ class Simulator:
 
     def serve(self, request: Request) -> Outcome:
         """What becomes of one request."""
-        found = route(request.method, request.path)
-        if isinstance(found, Reply):
-            return Outcome(found)
-        fault = self._fate.of_request(found.name, _subject(found, request))
         try:
+            if request.path.startswith(PATH):
+                return Outcome(control(self, request))
+            found = route(request.method, request.path)
+            if isinstance(found, Reply):
+                return Outcome(found)
+            fault = self._fate.of_request(found.name, _subject(found, request))
             outcome = self._outcome(found, request, fault)
         except Exception:
             with self._lock:
                 self._crashes.append(traceback.format_exc())
-            outcome = Outcome(Reply.refusing(Problem(-2, "Internal error.", 500)))
+            return Outcome(Reply.refusing(Problem(-2, "Internal error.", 500)))
         status = outcome.reply.status if outcome.reply else None
         with self._lock:
             self._calls.append(Call(request.method, request.path, found.name, fault.value if fault else None, status))
@@ -366,9 +353,9 @@ def _subject(found: Found, request: Request) -> str:
     if found.name != "enroll":
         return ""
     try:
-        body: Any = json.loads(request.body)
+        body = request.json()
         return f"{body.get('externalRequester')} {body.get('subjAltNames')}"
-    except (ValueError, AttributeError):
+    except (Problem, AttributeError):
         return ""
 
 
