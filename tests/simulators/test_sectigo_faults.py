@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -41,10 +42,15 @@ ANSWERS: dict[Fault, tuple[int, Callable[[httpx.Response], bool]]] = {
     Fault.HUGE: (200, lambda answer: len(answer.content) == 50 * 1024 * 1024),
     Fault.REDIRECT: (302, lambda answer: "169.254.169.254" in answer.headers["location"]),
 }
-CUTS = {Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.CUT_WITHIN}
+CUTS = {
+    Fault.CUT_BEFORE: httpx.RemoteProtocolError,
+    Fault.CUT_AFTER: httpx.RemoteProtocolError,
+    Fault.CUT_WITHIN: httpx.RemoteProtocolError,
+    Fault.STALLED: httpx.ReadTimeout,
+}
 DONE = {
     *(Fault.GATEWAY_TIMEOUT, Fault.EMPTY, Fault.HTML, Fault.HUGE),
-    *(Fault.CUT_AFTER, Fault.CUT_WITHIN),
+    *(Fault.CUT_AFTER, Fault.CUT_WITHIN, Fault.STALLED),
 }
 
 
@@ -52,16 +58,19 @@ DONE = {
 def test_each_fault_is_what_it_is_called_and_the_work_is_done_or_not(
     ca: Simulator, http: httpx.Client, fault: Fault
 ) -> None:
-    before = len(ca.orders)
+    before, known = len(ca.orders), len(ca.calls)
     ca.inject(fault, on="enroll")
     if fault in CUTS:
-        with pytest.raises(httpx.RemoteProtocolError):
-            http.post("/ssl/v1/enroll", json=order())
+        patience = httpx.Timeout(30, read=0.02 if fault is Fault.STALLED else 30)
+        with pytest.raises(CUTS[fault]):
+            http.post("/ssl/v1/enroll", json=order(), timeout=patience)
     else:
         status, right = ANSWERS[fault]
         answer = http.post("/ssl/v1/enroll", json=order())
         assert answer.status_code == status
         assert right(answer)
+    while len(ca.calls) == known:
+        time.sleep(0.005)  # the client's patience may be shorter than the work
     assert len(ca.orders) - before == (1 if fault in DONE else 0)
     assert ca.calls[-1].fault == fault.value
     assert http.post("/ssl/v1/enroll", json=order()).status_code == 200
@@ -111,7 +120,7 @@ def test_probabilities_are_checked_and_every_fault_has_one() -> None:
         Faults(cut_after=1.5)
     assert {one.value for one in [*Fault, *Wrong]} <= {one.name for one in fields(Faults)}
     hostile = Faults.hostile(1)
-    assert all(getattr(hostile, one.value) > 0 for one in [*Fault, *Wrong])
+    assert [one for one in [*Fault, *Wrong] if getattr(hostile, one.value) == 0] == [Fault.STALLED]
     assert all(getattr(Faults.off(), one.value) == 0 for one in [*Fault, *Wrong])
 
 

@@ -272,6 +272,14 @@ def test_lists_filter_and_page(ca: Simulator, http: httpx.Client) -> None:
         assert [one["sslId"] for one in http.get("/ssl/v1", params={name: value}).json()] == [ids[3]], name
 
 
+def test_filters_may_want_the_whole_text() -> None:
+    with Simulator(faults=Faults.off(), exact_filters=True) as ca, client(ca) as http:
+        ssl_id = enroll(http, externalRequester="a@example.org,b@example.org")
+        part = http.get("/ssl/v1", params={"externalRequester": "a@example.org"})
+        whole = http.get("/ssl/v1", params={"externalRequester": "A@example.org,b@example.org"})
+        assert (part.json(), [one["sslId"] for one in whole.json()]) == ([], [ssl_id])
+
+
 def test_a_tag_finds_the_order_whose_reply_was_lost(ca: Simulator, http: httpx.Client) -> None:
     before = len(ca.orders)
     ca.inject(Fault.CUT_AFTER, on="enroll")

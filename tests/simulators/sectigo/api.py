@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -293,8 +293,8 @@ class Api:
     def _list(self, called: Called) -> Reply:
         query = called.request.query
         size, position = int(query.get("size", DEFAULT_PAGE)), int(query.get("position", 0))
-        now = self._now()
-        chosen = [one for one in self._ledger.orders.values() if chosen_by(query, one, one.status_at(now))]
+        now, exact = self._now(), self._ledger.exact_filters
+        chosen = [one for one in self._ledger.orders.values() if chosen_by(query, one, one.status_at(now), exact=exact)]
         page = [
             {
                 "sslId": one.id,
@@ -402,8 +402,8 @@ def _not_imported(message: str) -> dict[str, Any]:
     return {"successful": False, "created": False, "errorMessage": message}
 
 
-def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
-    """Whether the filters of a list let an order through. Texts need only be contained, whatever their case."""
+def chosen_by(query: Mapping[str, str], order: Order, status: Status, *, exact: bool) -> bool:
+    """Whether the filters of a list let an order through. Unless `exact`, texts need only be contained."""
     leaf = order.issued.leaf if order.issued else None
     texts = {
         "commonName": order.common_name,
@@ -414,7 +414,7 @@ def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
         "keyAlgorithm": str(_key(order.key).get("keyAlgorithm")),
         "signatureAlgorithm": "ECDSA" if leaf else "",
     }
-    exact = {
+    values = {
         "status": status.value,
         "sslTypeId": str(order.type_id),
         "orgId": str(order.org_id),
@@ -423,15 +423,20 @@ def chosen_by(query: Mapping[str, str], order: Order, status: Status) -> bool:
         "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex() if leaf else "",
     }
     for name, text in query.items():
-        if name in texts and text.lower() not in texts[name].lower():
+        if name in texts and not _fits(text, [texts[name]], exact):
             return False
-        if name in exact and text.lower() != exact[name].lower():
+        if name in values and text.lower() != values[name].lower():
             return False
         if name == "serialNumber" and plain_serial(text) != plain_serial(order.serial_number):
             return False
-        if name == "subjectAlternativeName" and not any(text.lower() in one for one in order.names):
+        if name == "subjectAlternativeName" and not _fits(text, order.names, exact):
             return False
     return True
+
+
+def _fits(text: str, candidates: Iterable[str], exact: bool) -> bool:
+    wanted = text.lower()
+    return any(wanted == one.lower() if exact else wanted in one.lower() for one in candidates)
 
 
 def _reason(body: Mapping[str, Any]) -> str:

@@ -141,8 +141,8 @@ class Authority:
         return x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
 
     def revocation_list(self, place: str, revoked: Iterable[Revocation], number: int, now: datetime) -> bytes:
-        """A full CRL of the root or of the issuing CA, DER."""
-        signer = self.issuing if place == "issuing" else self.root
+        """A full CRL of ``issuing``, ``root`` or ``stranger``, DER; only the first has entries."""
+        signer = {"issuing": self.issuing, "root": self.root, "stranger": self.stranger}[place]
         now = now.replace(microsecond=0)
         builder = x509.CertificateRevocationListBuilder().issuer_name(signer.certificate.subject)
         builder = builder.last_update(now).next_update(now + ANSWERS_FOR)

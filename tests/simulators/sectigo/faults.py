@@ -29,12 +29,16 @@ class Fault(StrEnum):
     UNAUTHORIZED = "unauthorized"  # 401 with code -16, nothing done
     EMPTY = "empty"  # the work is done, and the body of the 200 is empty
     HTML = "html"  # the work is done, and the body of the 200 is a web page
+    STALLED = "stalled"  # the work is done, and no reply comes until the client hangs up, or for a minute
     HUGE = "huge"  # the work is done, and the body of the 200 has 50 MB
     REDIRECT = "redirect"  # 302 to a private address, nothing done
 
 
 AFTER_THE_WORK = frozenset(
-    {Fault.GATEWAY_TIMEOUT, Fault.CUT_AFTER, Fault.CUT_WITHIN, Fault.EMPTY, Fault.HTML, Fault.HUGE}
+    {
+        *(Fault.GATEWAY_TIMEOUT, Fault.CUT_AFTER, Fault.CUT_WITHIN, Fault.STALLED),
+        *(Fault.EMPTY, Fault.HTML, Fault.HUGE),
+    }
 )
 
 
@@ -82,6 +86,7 @@ class Faults:
     cut_before: float = 0.0
     cut_after: float = 0.0
     cut_within: float = 0.0
+    stalled: float = 0.0
     unauthorized: float = 0.0
     empty: float = 0.0
     html: float = 0.0
@@ -133,7 +138,8 @@ class Faults:
 
     @classmethod
     def hostile(cls, seed: int) -> Faults:
-        """Everything at once: also answers and certificates that no CA should give."""
+        """Everything at once: also answers and certificates that no CA should give. Only `stalled` has to be asked for:
+        it takes as long as the client's patience."""
         return replace(
             cls.usual(seed),
             unauthorized=0.01,

@@ -58,6 +58,7 @@ class Ledger:
         self.orders: dict[int, Order] = {}
         self.deleted: list[Order] = []
         self.standings: list[Standing] = []
+        self.exact_filters = False
         self.undelegated: dict[str, int | None] = {}
         """Names without domain control validation: how many rechecks still find them open (None: until told)."""
 

@@ -121,7 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
         if request is None:
             return
         outcome = self.server.answer(request)
-        if outcome.reply is None:
+        if outcome.fault is Fault.STALLED:
+            self._stall()
+        elif outcome.reply is None:
             self._cut()
         else:
             self._send(outcome.reply, outcome.fault)
@@ -183,6 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _put(self, content: bytes) -> None:
         self.wfile.write(content)
         self.wfile.flush()
+
+    def _stall(self) -> None:
+        self.close_connection = True
+        # Nothing more comes from a client that waits for its answer: this ends when it hangs up.
+        self.rfile.read(1)
 
     def _cut(self) -> None:
         """End the connection at once: what was sent may arrive, and nothing more will."""

@@ -39,7 +39,12 @@ def utc_now() -> datetime:
 
 
 class Simulator:
-    """One customer's corner of the CA, from `start` to `stop`; also a context manager. Thread-safe."""
+    """One customer's corner of the CA, from `start` to `stop`; also a context manager. Thread-safe.
+
+    `port` 0: a free one. `cross_signed`: chains lead to an older root. `exact_filters`: the list's filters want the
+    whole text; otherwise a part of it is enough. `folder`: where the files for TLS are written; by default one that is
+    gone after `stop`.
+    """
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class Simulator:
         customer: Customer | None = None,
         clock: Callable[[], datetime] = utc_now,
         cross_signed: bool = False,
+        exact_filters: bool = False,
         folder: Path | None = None,
     ) -> None:
         self.customer = customer or Customer()
@@ -63,6 +69,7 @@ class Simulator:
         self._plain = Server(self._publish)
         self._authority = Authority(clock(), self.plain_url, cross_signed=cross_signed)
         self._ledger = Ledger(self.customer, self._authority, self._fate, clock)
+        self._ledger.exact_filters = exact_filters
         self._tokens = Tokens(self.customer.credentials, clock)
         self._api = Api(self.customer.credentials, self._ledger, self._tokens, clock)
         self._calls: list[Call] = []
@@ -295,8 +302,8 @@ class Simulator:
         with self._lock:
             reply = self._api.answer(found, request)
         match fault:
-            case Fault.CUT_AFTER:
-                return Outcome(None)
+            case Fault.CUT_AFTER | Fault.STALLED:
+                return Outcome(None, fault)
             case Fault.GATEWAY_TIMEOUT:
                 return Outcome(_page(504, b"Gateway Time-out"))
             case Fault.EMPTY:
