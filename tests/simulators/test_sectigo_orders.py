@@ -66,7 +66,7 @@ def test_an_order_becomes_a_certificate(ca: Simulator, http: httpx.Client) -> No
     details = http.get(f"/ssl/v2/{ssl_id}").json()
     assert details["status"] == "Issued"
     assert details["comments"] == "for the shop"
-    assert details["serialNumber"].replace(":", "").lower() == format(leaf.serial_number, "032x")
+    assert int(details["serialNumber"].replace(":", ""), 16) == leaf.serial_number
     assert details["backendCertId"] == str(details["orderNumber"]) == str(ca.order(ssl_id).order_number)
 
 
@@ -295,10 +295,16 @@ def test_update_and_delete(ca: Simulator, http: httpx.Client) -> None:
     ssl_id = enroll(http)
     changed = http.put("/ssl/v1", json={"sslId": ssl_id, "comments": "new", "externalRequester": "x@example.org"})
     assert changed.json()["comments"] == ca.order(ssl_id).comments == "new"
+    assert http.put("/ssl/v2", json={"sslId": ssl_id, "term": 30}).json()["term"] == 30
+    assert code(http.put("/ssl/v2", json={"sslId": ssl_id, "term": 31})) == -1601
+    assert code(http.put("/ssl/v2", json={"sslId": ssl_id, "externalRequester": "x"})) == -1601
     assert http.delete(f"/ssl/v1/{ssl_id}").status_code == 204
     assert http.get(f"/ssl/v1/{ssl_id}").status_code == 404
     ca.fair_weather()
-    assert code(http.delete(f"/ssl/v1/{issue(http)}")) == -3
+    issued = issue(http)
+    assert code(http.delete(f"/ssl/v1/{issued}")) == -3
+    assert code(http.put("/ssl/v1", json={"sslId": issued, "term": 30})) == -1601
+    assert http.put("/ssl/v1", json={"sslId": issued, "term": 90, "comments": "kept"}).json()["comments"] == "kept"
     assert code(http.post("/ssl/v1/approve/1", json={})) == -124
     assert http.get("/ssl/v1/1").status_code == 404
 

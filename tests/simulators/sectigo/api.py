@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,14 +17,13 @@ from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.simulators.sectigo import formats
-from tests.simulators.sectigo.accounts import KEY_TYPES, CertificateType, Credentials
+from tests.simulators.sectigo.accounts import Credentials
+from tests.simulators.sectigo.descriptions import chosen_by, describe, describe_key, describe_type, describe_validation
 from tests.simulators.sectigo.document import Document
-from tests.simulators.sectigo.ledger import Ledger, csr_names, plain_serial
-from tests.simulators.sectigo.orders import Order, Status, Validation
+from tests.simulators.sectigo.ledger import Ledger
+from tests.simulators.sectigo.orders import Order, Status
 from tests.simulators.sectigo.problems import Problem, missing, not_found, unknown_user, wrong_id
 from tests.simulators.sectigo.tokens import Tokens, same
 from tests.simulators.sectigo.wire import Reply, Request
@@ -182,7 +180,7 @@ class Api:
     def _types(self, called: Called) -> Reply:
         org_id = called.request.query.get("organizationId")
         number = int(org_id) if org_id is not None else None
-        return Reply.of([_type(one) for one in self._ledger.customer.types_of(number)])
+        return Reply.of([describe_type(one) for one in self._ledger.customer.types_of(number)])
 
     def _custom_fields(self, called: Called) -> Reply:
         fields = self._ledger.customer.custom_fields
@@ -309,60 +307,17 @@ class Api:
     def _update(self, called: Called) -> Reply:
         body = called.body()
         order = self._ledger.find(body["sslId"])
-        if body.get("comments") is not None:
-            order.comments = str(body["comments"])
-        if body.get("externalRequester") is not None:
-            order.external_requester = str(body["externalRequester"])
-        if body.get("suspendNotifications") is not None:
-            order.suspend_notifications = bool(body["suspendNotifications"])
-        if body.get("customFields"):
-            order.custom_fields |= {str(one["name"]): str(one["value"]) for one in body["customFields"]}
+        self._ledger.update(order, body)
         return Reply.of(self._described(order))
 
     def _described(self, order: Order) -> dict[str, Any]:
         profile = next((one for one in self._ledger.customer.types if one.id == order.type_id), None)
-        times = {
-            "requested": order.requested,
-            "approved": order.approved,
-            "declined": order.declined,
-            "issued": order.issued_at,
-            "replaced": order.replaced,
-            "revoked": order.revoked,
-            "renewedDate": order.renewed,
-        }
-        value: dict[str, Any] = {
-            "id": order.id,
-            "sslId": order.id,
-            "orderNumber": order.order_number,
-            "backendCertId": str(order.order_number),
-            "orgId": order.org_id,
-            "commonName": order.common_name,
-            "subjectAlternativeNames": order.names,
-            "status": order.status_at(self._now()).value,
-            "vendor": "Sectigo",
-            "term": order.term,
-            "comments": order.comments,
-            "externalRequester": order.external_requester,
-            "requester": order.requester,
-            "requestedVia": "REST API",
-            "renewed": order.renewed is not None,
-            "customFields": [{"name": name, "value": text} for name, text in order.custom_fields.items()],
-            "suspendNotifications": order.suspend_notifications,
-            **_key(order.key),
-            **{name: at.strftime("%Y-%m-%dT%H:%M:%S.000Z") for name, at in times.items() if at is not None},
-        }
-        if profile is not None:
-            value["certType"] = _type(profile)
-        if order.reason_code is not None:
-            value["reasonCode"] = order.reason_code
-        if order.issued is not None:
-            value |= _certificate(order.issued.leaf, order.serial_number)
-        return value
+        return describe(order, profile, self._now())
 
     # --- domain control validation ------------------------------------------------------------------------------------
 
     def _dcv(self, called: Called) -> Reply:
-        return Reply.of([_validation(one) for one in self._known(called.id).validations.values()])
+        return Reply.of([describe_validation(one) for one in self._known(called.id).validations.values()])
 
     def _recheck(self, called: Called) -> Reply:
         order, now = self._known(called.id), self._now()
@@ -371,8 +326,8 @@ class Api:
             if not one.done and one.rechecks_left is not None:
                 one.rechecks_left -= 1
                 one.done = one.rechecks_left < 0
-        instructions = [part for one in order.validations.values() for part in _validation(one)["instructions"]]
-        log = [part for one in order.validations.values() for part in _validation(one)["dcvLog"]["log"]]
+        instructions = [part for one in order.validations.values() for part in describe_validation(one)["instructions"]]
+        log = [part for one in order.validations.values() for part in describe_validation(one)["dcvLog"]["log"]]
         return Reply.of({"instructions": instructions, "dcvLog": {"log": log}}, 202)
 
     # --- import -------------------------------------------------------------------------------------------------------
@@ -385,7 +340,7 @@ class Api:
             return _not_imported(f"Organization '{one['orgID']}' not found.")
         try:
             leaf = x509.load_der_x509_certificate(base64.b64decode(one.get("cert") or "", validate=True))
-            described = _key(leaf.public_key())
+            described = describe_key(leaf.public_key())
         except (ValueError, binascii.Error, UnsupportedAlgorithm):
             return _not_imported("The certificate can't be read.")
         if not described:
@@ -402,43 +357,6 @@ def _not_imported(message: str) -> dict[str, Any]:
     return {"successful": False, "created": False, "errorMessage": message}
 
 
-def chosen_by(query: Mapping[str, str], order: Order, status: Status, *, exact: bool) -> bool:
-    """Whether the filters of a list let an order through. Unless `exact`, texts need only be contained."""
-    leaf = order.issued.leaf if order.issued else None
-    texts = {
-        "commonName": order.common_name,
-        "externalRequester": order.external_requester,
-        "requester": order.requester,
-        "vendor": "Sectigo",
-        "issuer": leaf.issuer.rfc4514_string() if leaf else "",
-        "keyAlgorithm": str(_key(order.key).get("keyAlgorithm")),
-        "signatureAlgorithm": "ECDSA" if leaf else "",
-    }
-    values = {
-        "status": status.value,
-        "sslTypeId": str(order.type_id),
-        "orgId": str(order.org_id),
-        "requestedVia": "REST API",
-        "sha256Hash": leaf.fingerprint(hashes.SHA256()).hex() if leaf else "",
-        "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex() if leaf else "",
-    }
-    for name, text in query.items():
-        if name in texts and not _fits(text, [texts[name]], exact):
-            return False
-        if name in values and text.lower() != values[name].lower():
-            return False
-        if name == "serialNumber" and plain_serial(text) != plain_serial(order.serial_number):
-            return False
-        if name == "subjectAlternativeName" and not _fits(text, order.names, exact):
-            return False
-    return True
-
-
-def _fits(text: str, candidates: Iterable[str], exact: bool) -> bool:
-    wanted = text.lower()
-    return any(wanted == one.lower() if exact else wanted in one.lower() for one in candidates)
-
-
 def _reason(body: Mapping[str, Any]) -> str:
     if not body.get("reason"):
         raise missing("reason")
@@ -447,60 +365,3 @@ def _reason(body: Mapping[str, Any]) -> str:
 
 def _code(body: Mapping[str, Any]) -> str:
     return str(body.get("reasonCode") or "0")
-
-
-def _type(one: CertificateType) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "name": one.name,
-        "description": one.description,
-        "terms": list(one.terms),
-        "keyTypes": KEY_TYPES,
-        "useSecondaryOrgName": False,
-    }
-
-
-def _key(key: Any) -> dict[str, Any]:
-    if isinstance(key, rsa.RSAPublicKey):
-        return {"keyAlgorithm": "RSA", "keySize": key.key_size, "keyType": f"RSA - {key.key_size}"}
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        curve = {"secp256r1": "P-256", "secp384r1": "P-384"}.get(key.curve.name, key.curve.name)
-        return {"keyAlgorithm": "EC", "keySize": key.key_size, "keyType": f"EC - {curve}"}
-    return {}
-
-
-def _certificate(leaf: x509.Certificate, serial: str) -> dict[str, Any]:
-    return {
-        "serialNumber": serial,
-        "signatureAlg": "ECDSA",
-        "expires": leaf.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-        "keyUsages": ["Digital Signature"],
-        "extendedKeyUsages": ["Server Authentication", "Client Authentication"],
-        "certificateDetails": {
-            "issuer": leaf.issuer.rfc4514_string(),
-            "subject": leaf.subject.rfc4514_string(),
-            "subjectAltNames": ", ".join(csr_names(leaf)),
-            "md5Hash": leaf.fingerprint(hashes.MD5()).hex(),
-            "sha1Hash": leaf.fingerprint(hashes.SHA1()).hex(),
-            "sha256Hash": leaf.fingerprint(hashes.SHA256()).hex(),
-        },
-    }
-
-
-def _validation(one: Validation) -> dict[str, Any]:
-    domain = one.name.removeprefix("*.")
-    mark = hashlib.sha256(one.name.encode()).hexdigest()[:32]
-    instruction: dict[str, Any] = {"dcvMode": one.mode, "domainName": one.name}
-    if one.mode in ("CNAME", "TXT", "AUTO"):
-        instruction |= {"host": f"_{mark[:16]}.{domain}", "point": f"{mark}.dcv.simulator.example"}
-    elif one.mode in ("HTTP", "HTTPS"):
-        path = f".well-known/pki-validation/{mark.upper()}.txt"
-        instruction |= {"url": f"{one.mode.lower()}://{domain}/{path}", "file": f"{mark} simulator.example"}
-    else:
-        instruction |= {"dcvEmail": f"admin@{domain}"}
-    log = {
-        "domainName": one.name,
-        "dcvStatus": "Validated" if one.done else "Not Validated",
-        "lastCheck": one.last_check.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-    }
-    return {"instructions": [] if one.done else [instruction], "dcvLog": {"log": [log]}}

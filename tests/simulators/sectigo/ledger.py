@@ -5,9 +5,6 @@ Every method wants the simulator's lock held.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,21 +13,25 @@ from datetime import datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
 
 from tests.simulators.sectigo.accounts import CertificateType, Customer
 from tests.simulators.sectigo.authority import Authority, Issued, Revocation, Standing
 from tests.simulators.sectigo.faults import Fate, Plan
 from tests.simulators.sectigo.orders import Order, OrderView, Status, Validation
-from tests.simulators.sectigo.problems import Problem, missing, wrong_id
+from tests.simulators.sectigo.problems import Problem, invalid_field, missing, wrong_id
+from tests.simulators.sectigo.reading import (
+    certificate_names,
+    csr_common_name,
+    csr_names,
+    is_name,
+    plain_serial,
+    read_csr,
+)
 
 FIRST_ID, FIRST_NUMBER = 50_001, 1_800_000_001
 REASONS = {"1": "key_compromise", "3": "affiliation_changed", "4": "superseded", "5": "cessation_of_operation"}
-_HOST = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _EXTERNAL = re.compile(r"[^@\s,]+@[^@\s,]+(\s*,\s*[^@\s,]+@[^@\s,]+)*")
 
 
@@ -98,8 +99,9 @@ class Ledger:
         order = self.find(ssl_id)
         if order.auto_installed:
             raise Problem(-1148, "Replace is forbidden for autoinstalled certificates.")
-        if order.status_at(self._now()) is not Status.ISSUED:
-            raise Problem(-130, f"SSL state is not 'ISSUED': {order.status.value}")
+        status = order.status_at(self._now())
+        if status is not Status.ISSUED:
+            raise Problem(-130, f"SSL state is not 'ISSUED': {status.value}")
         if not body.get("csr"):
             raise missing("csr")
         csr = read_csr(str(body["csr"]))
@@ -116,6 +118,44 @@ class Ledger:
         order.validations = self._validations(names, mode, now)
         order.replaced = now
         order.apply(now)
+
+    def update(self, order: Order, body: Mapping[str, Any]) -> None:
+        """Change what is said about an order at any time, and what is ordered as long as it is Requested."""
+        _check_external(body)
+        fields = self._custom_fields(body["customFields"]) if body.get("customFields") else {}
+        self._change(order, body)
+        order.custom_fields |= fields
+        if body.get("comments") is not None:
+            order.comments = str(body["comments"])
+        if body.get("externalRequester") is not None:
+            order.external_requester = str(body["externalRequester"])
+        if body.get("suspendNotifications") is not None:
+            order.suspend_notifications = bool(body["suspendNotifications"])
+
+    def _change(self, order: Order, body: Mapping[str, Any]) -> None:
+        key = read_csr(str(body["csr"])).public_key() if body.get("csr") else order.key
+        common_name = str(body.get("commonName") or order.common_name).lower()
+        others = body.get("subjectAlternativeNames")
+        names = list(dict.fromkeys([common_name, *(order.names if others is None else map(str.lower, others))]))
+        org_id, type_id = int(body.get("orgId") or order.org_id), int(body.get("certTypeId") or order.type_id)
+        term = int(body.get("term") or order.term)
+        wanted = {
+            "csr": (key, order.key),
+            "commonName": (common_name, order.common_name),
+            "subjectAlternativeNames": (set(names), set(order.names)),
+            "term": (term, order.term),
+            "certTypeId": (type_id, order.type_id),
+            "orgId": (org_id, order.org_id),
+        }
+        changed = [name for name, (new, old) in wanted.items() if new != old]
+        if changed and order.status is not Status.REQUESTED:
+            raise invalid_field(changed[0])
+        self._check_names(names)
+        profile = next((one for one in self.customer.types_of(org_id) if one.id == type_id), None)
+        if changed and (profile is None or term not in profile.terms):
+            raise invalid_field(changed[0])
+        order.key, order.common_name, order.names = key, common_name, names
+        order.org_id, order.type_id, order.term = org_id, type_id, term
 
     def _place(self, kind: str, wanted: Wanted, requester: str) -> Order:
         now, ssl_id, number = self._now(), *self._numbers()
@@ -164,11 +204,9 @@ class Ledger:
             raise Problem(-1002, "Subject alternative names are required: subjAltNames is empty.")
         names = list(dict.fromkeys([common_name, *given]))
         if not profile.multi_domain and len(names) > 1:
-            raise Problem(-1601, "Field 'subjAltNames' has invalid value.")
+            raise invalid_field("subjAltNames")
         self._check_names(names)
-        external = body.get("externalRequester")
-        if external and not _EXTERNAL.fullmatch(str(external)):
-            raise Problem(-1601, "Field 'externalRequester' has invalid value.")
+        _check_external(body)
         mode = body.get("dcvMode")
         self._check_domains(names, mode)
         return Wanted(org_id, profile, int(body["term"]), csr.public_key(), common_name, names, mode)
@@ -185,7 +223,7 @@ class Ledger:
 
     def _check_names(self, names: Iterable[str]) -> None:
         for name in names:
-            if not (_is_address(name) or (_HOST.fullmatch(name) and len(name) <= 253)):
+            if not is_name(name):
                 raise Problem(-732, "Invalid domain name.")
 
     def _check_domains(self, names: Iterable[str], mode: str | None) -> None:
@@ -338,58 +376,7 @@ class Ledger:
         )
 
 
-def plain_serial(serial: str) -> str:
-    """Lower-case hex without colons, blanks and leading zeros."""
-    return serial.replace(":", "").replace(" ", "").lower().lstrip("0")
-
-
-def read_csr(text: str) -> x509.CertificateSigningRequest:
-    """A CSR with or without its PEM lines. Raises `Problem`."""
-    inner = re.sub(r"-----(BEGIN|END) (NEW )?CERTIFICATE REQUEST-----", "", text)
-    try:
-        der = base64.b64decode("".join(inner.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Problem(-9, "The CSR is not valid Base-64 data!") from None
-    try:
-        csr = x509.load_der_x509_csr(der)
-        key, valid = csr.public_key(), csr.is_signature_valid
-        _ = csr.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise Problem(-10, "Error while decoding CSR.") from None
-    if not valid:
-        raise Problem(-138, "Invalid CSR.")
-    if isinstance(key, rsa.RSAPublicKey):
-        if not 2048 <= key.key_size <= 8192:
-            raise Problem(-13, "The CSR uses an unsupported key size!")
-    elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
-        raise Problem(-11, "The CSR uses an unsupported algorithm!")
-    return csr
-
-
-def csr_common_name(csr: x509.CertificateSigningRequest) -> str:
-    """The common name, lower-case; empty if there is none."""
-    found = csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(found[0].value).lower() if found else ""
-
-
-def csr_names(csr: x509.CertificateSigningRequest | x509.Certificate) -> list[str]:
-    """The DNS names and IP addresses in a CSR or certificate."""
-    try:
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(one.value).lower() for one in names if isinstance(one, x509.DNSName | x509.IPAddress)]
-
-
-def certificate_names(leaf: x509.Certificate) -> list[str]:
-    """The common name, if there is one, and the DNS names and IP addresses."""
-    found = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return list(dict.fromkeys([*(str(one.value).lower() for one in found), *csr_names(leaf)]))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _check_external(body: Mapping[str, Any]) -> None:
+    given = body.get("externalRequester")
+    if given and not _EXTERNAL.fullmatch(str(given)):
+        raise invalid_field("externalRequester")
