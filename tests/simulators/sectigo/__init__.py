@@ -29,8 +29,8 @@ polls it takes, who approves and what hangs stands in `Faults`; `approve`, `decl
 ``size`` says more, and its filters for text let through whatever *contains* the text.
 
 `simulator` the object above · `server` sockets and cuts · `api`, `descriptions` paths and answers, as `document` checks
-them · `ledger`, `orders` state · `faults` what goes wrong · `authority` certificates, CRL, OCSP · `formats` of collect ·
-`accounts`, `tokens`, `tls` who may · `remote`, `command` a process of its own.
+them · `ledger`, `orders` state · `faults` what goes wrong · `authority` certificates, CRL, OCSP · `formats`
+of collect · `accounts`, `tokens`, `tls` who may · `remote`, `command` a process of its own.
 """
 
 from __future__ import annotations

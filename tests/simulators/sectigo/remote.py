@@ -74,13 +74,15 @@ class Address:
     faults: str
 
 
-def _faults(given: Mapping[str, Any]) -> Faults:
+def _changed(faults: Faults, given: Mapping[str, Any]) -> Faults:
     values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
-    return Faults(**{**values, "approval": Approval(values["approval"])})
+    if "approval" in values:
+        values["approval"] = Approval(values["approval"])
+    return dataclasses.replace(faults, **values)
 
 
 def _set_faults(ca: Simulator, faults: Mapping[str, Any]) -> None:
-    ca.faults = _faults(faults)
+    ca.faults = _changed(ca.faults, faults)
 
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -188,7 +190,7 @@ class RemoteSimulator:
     @property
     def faults(self) -> Faults:
         """What goes wrong."""
-        return _faults(self._ask("faults"))
+        return _changed(Faults(), self._ask("faults"))
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
