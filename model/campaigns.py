@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, case, func, select, true
 from sqlmodel import Session, col
 
 from model import access
@@ -105,7 +105,7 @@ def candidates(
         scope = Scope(row.organization_id, row.department_id)
         if scope not in allowed:
             allowed[scope] = all(permissions.may(grants, privilege, scope) for privilege in target.privileges)
-        authority, active = row.authority, row.authority_active
+        authority, active = row.next_authority, row.next_authority_active
         if moved:
             authority = to_authority.name if to_authority is not None else None
             active = to_authority is not None and to_authority.active
@@ -263,6 +263,7 @@ def _statement(way: CampaignWay, campaign_id: int | None) -> Any:
     )
     # As `renewing` reads the table of requests, the one that a certificate came by has a name of its own.
     before = CertificateRequest.__table__.alias("before")  # type: ignore[attr-defined]
+    following = CertificateAuthority.__table__.alias("following")  # type: ignore[attr-defined]
     columns = [
         col(Certificate.id),
         col(Certificate.common_name),
@@ -281,7 +282,8 @@ def _statement(way: CampaignWay, campaign_id: int | None) -> Any:
         col(Endpoint.name).label("endpoint"),
         col(Endpoint.type).label("endpoint_type"),
         col(CertificateAuthority.name).label("authority"),
-        col(CertificateAuthority.active).label("authority_active"),
+        following.c.name.label("next_authority"),
+        following.c.active.label("next_authority_active"),
         renewing.label("open_request_id"),
         elsewhere.label("campaign_id"),
         *([before.c.names] if way == CampaignWay.MOVE else []),
@@ -292,6 +294,16 @@ def _statement(way: CampaignWay, campaign_id: int | None) -> Any:
         .join(before, before.c.id == col(Certificate.request_id))
         .join(Gateway, col(Gateway.id) == before.c.gateway_id)
         .join(CertificateAuthority, col(CertificateAuthority.id) == before.c.authority_id)
+        .join(CertificateProfile, col(CertificateProfile.id) == before.c.profile_id)
+        # As `activities/renewals.py` has it: a CA that was chosen stays chosen, else the profile decides.
+        .join(
+            following,
+            following.c.id
+            == case(
+                (before.c.authority_chosen == true(), before.c.authority_id),
+                else_=col(CertificateProfile.authority_id),
+            ),
+        )
         .outerjoin(Endpoint, col(Endpoint.id) == before.c.endpoint_id)
         .order_by(col(Certificate.id))
     )
