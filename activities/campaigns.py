@@ -123,7 +123,7 @@ class Campaigns(Records):
 
     def pause(self, session: Session, campaign: Campaign, why: str, now: datetime) -> None:
         """The campaign stops by itself, and people are told."""
-        campaign.state, campaign.why = CampaignState.PAUSED, why
+        campaign.state, campaign.why, campaign.expected_at = CampaignState.PAUSED, why, None
         told = f"Campaign {campaign.id} ({campaign.name}) paused by itself: {why}"
         self._tell(session, campaign, "campaign.paused", told, outcome=Outcome.FAILED)
         text = f"{why} Look at what failed, then resume the campaign, or cancel it."
@@ -524,6 +524,7 @@ def _perform(session: Session, campaign: Campaign, said: SayCampaign, now: datet
     match said.word:
         case "pause":
             campaign.state, campaign.why = CampaignState.PAUSED, f"Paused by {said.administrator}{comment}"
+            campaign.expected_at = None
         case "resume":
             campaign.state, campaign.why, campaign.next_at = CampaignState.RUNNING, None, None
             # Whoever resumes has seen what failed until now.

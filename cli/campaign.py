@@ -442,6 +442,7 @@ def _print_preview(found: Preview) -> None:
     fields = {
         "Chosen": found.chosen,
         "Can be replaced": found.replaceable,
+        "Over already": ", ".join(f"{one.count} {one.name}" for one in found.past),
         "Unknown serials": found.unknown_serials or None,
         "By CA": _listed(found.by_ca),
         "By organization": _listed(found.by_organization),

@@ -11,11 +11,14 @@ from model.keys import KeyAlgorithm
 from model.rules.modules import SyncState
 from model.states import (
     AccessMethod,
+    CampaignState,
+    CampaignWay,
     CertificateStatus,
     ConnectionStatus,
     DelegationMode,
     InstallMode,
     InstallState,
+    ItemState,
     Outcome,
     Privilege,
     Role,
@@ -78,6 +81,29 @@ CONNECTION: dict[ConnectionStatus, Look] = {
 DELEGATION: dict[DelegationMode, Look] = {
     DelegationMode.GENERAL: Look("General", "blue", "public", "It serves every organization."),
     DelegationMode.CUSTOMIZED: Look("Customized", "violet", "account_tree", "It serves whom it is delegated to."),
+}
+
+CAMPAIGN: dict[CampaignState, Look] = {
+    CampaignState.DRAFT: Look("Draft", "gray", "edit_note", "Certificates are chosen; nothing is ordered yet."),
+    CampaignState.RUNNING: Look("Running", "blue", "play_circle", "Certificates are being replaced."),
+    CampaignState.PAUSED: Look("Paused", "orange", "pause_circle", "Nothing more is ordered until it is resumed."),
+    CampaignState.COMPLETED: Look("Completed", "green", "check_circle", "Nothing is left to do."),
+    CampaignState.CANCELED: Look("Canceled", "gray", "cancel", "Nothing more is ordered."),
+}
+
+ITEM: dict[ItemState, Look] = {
+    ItemState.WAITING: Look("Waiting", "gray", "schedule", "Its turn has not come."),
+    ItemState.RUNNING: Look("Under way", "blue", "pending", "A request replaces it."),
+    ItemState.AWAITING_APPROVAL: Look("Awaits approval", "orange", "hourglass_top", "Somebody must approve it."),
+    ItemState.DONE: Look("Replaced", "green", "check_circle", "The new one is in use."),
+    ItemState.FAILED: Look("Failed", "red", "error", "The reason is told."),
+    ItemState.SKIPPED: Look("Left out", "violet", "block", "It can't be replaced; the reason is told."),
+}
+
+CAMPAIGN_WAYS: dict[CampaignWay, str] = {
+    CampaignWay.REPLACE: "Replace",
+    CampaignWay.RENEW: "Renew",
+    CampaignWay.MOVE: "Move to another CA or profile",
 }
 
 SYNC: dict[SyncState, Look] = {

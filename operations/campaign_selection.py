@@ -119,7 +119,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Preview:
-    """What would happen. `away`: gateways that are not connected, with the certificates that wait for them."""
+    """What would happen. `away`: gateways that are not connected, with the certificates that wait for them. `past` are
+    certificates that fit and are over, and so are not among the chosen."""
 
     chosen: int
     replaceable: int
@@ -128,6 +129,7 @@ class Preview:
     by_gateway: list[Share]
     by_endpoint_type: list[Share]
     hindered: list[Hindered]
+    past: list[Share]
     unknown_serials: int
     away: list[Share]
     approvals: list[Approvals]
@@ -295,13 +297,14 @@ def _described(context: Context, session: Session, judged: Judged, plan: Plan) -
     deadline = now + timedelta(seconds=plan.deadline_seconds) if plan.deadline_seconds else None
     away = Counter(one.gateway for one in ready if one.away)
     return Preview(
-        chosen=len(judged.ready) + len(judged.hindered) + sum(judged.past.values()),
+        chosen=len(judged.ready) + len(judged.hindered),
         replaceable=len(ready),
         by_ca=_shares(one.issued_by for one in ready),
         by_organization=_shares(names[one.organization_id] for one in ready),
         by_gateway=_shares(one.gateway for one in ready),
         by_endpoint_type=_shares(one.endpoint_type or "nothing installed" for one in ready),
         hindered=_hindered(judged),
+        past=[Share(str(status).lower(), count) for status, count in judged.past.items()],
         unknown_serials=judged.unknown_serials,
         away=[Share(name, count) for name, count in away.most_common()],
         approvals=_approvals(context, session, ready, names),
@@ -340,8 +343,6 @@ def _hindered(judged: Judged) -> list[Hindered]:
         assert first is not None
         told = words or (first.message if len(members) == 1 else _ALIKE[kind])
         found.append(Hindered(kind, told, len(members), examples))
-    for status, count in judged.past.items():
-        found.append(Hindered(str(status).lower(), f"Over already: {str(status).lower()}.", count))
     return sorted(found, key=lambda one: -one.count)
 
 

@@ -357,7 +357,7 @@ def _common(chosen: Sequence[Candidate]) -> Scope:
 def _told(selection: Selection) -> dict[str, Any]:
     """What was chosen by, as JSON; of serial numbers, how many."""
     given: dict[str, Any] = {
-        "ca": selection.ca,
+        "CA": selection.ca,
         "issuer": selection.issuer,
         "key": selection.key_algorithm and str(selection.key_algorithm),
         "organization": selection.organization,
