@@ -134,7 +134,8 @@ class Renewals(Records):
             session.flush()
             assert request.id is not None
             new_key = not profile.reuse_key if wanted.new_key is None else wanted.new_key
-            new_key = new_key or request.key_algorithm != before.key_algorithm
+            # The key of what was imported is not with us.
+            new_key = new_key or request.key_algorithm != before.key_algorithm or not before.key_alias
             request.key_alias = naming.key_alias(request.id) if new_key else before.key_alias
             session.add(request)
             what = "Replacement" if wanted.way == OrderWay.REPLACE else "Renewal"

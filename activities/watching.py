@@ -90,8 +90,10 @@ class Watching(Records):
             if certificate is None:
                 continue
             if certificate.status != CertificateStatus.ISSUED or not certificate.active:
-                # It ended while it was asked about.
+                # It ended while it was asked about, or this step ran before and nobody heard what it found.
                 certificate.ask_at = None
+                found_before = certificate.active and certificate.found_revoked_at is not None
+                revoked += [finding.certificate_id] if found_before else []
             else:
                 if self._keep_one(session, certificate, finding, now, told):
                     revoked.append(finding.certificate_id)

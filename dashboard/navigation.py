@@ -21,6 +21,7 @@ from dashboard.views import (
     campaign,
     campaigns,
     certificate,
+    certificate_import,
     certificates,
     endpoints,
     gateway,
@@ -97,6 +98,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Certificates", campaigns.show, "Replacement campaigns", places.CAMPAIGNS, "published_with_changes"),
     Entry("Certificates", campaign.show, "Replacement campaign", places.CAMPAIGN),
     Entry("Certificates", new_campaign.show, "New campaign", places.NEW_CAMPAIGN, whom=holders(Privilege.REPLACE)),
+    # The list of certificates leads there.
+    Entry("Certificates", certificate_import.show, "Import certificates", places.IMPORT_CERTIFICATES, whom=owners),
     Entry("Integrations", endpoints.show, "Endpoints", places.ENDPOINTS),
     Entry("Integrations", keystores.show, "Keystores", places.KEYSTORES),
     Entry("Settings", organizations.show, "Organizations", places.ORGANIZATIONS, "corporate_fare"),

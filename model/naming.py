@@ -40,6 +40,11 @@ def campaign_workflow(campaign_id: int) -> str:
     return f"campaign-{campaign_id}"
 
 
+def import_workflow(import_id: int) -> str:
+    """Workflow id of an import of certificates from a CA."""
+    return f"import-{import_id}"
+
+
 def join_workflow(gateway_id: int, public_key: str) -> str:
     """Workflow id of a gateway's join: one for each key, so that a second host is judged as one."""
     return f"join-{gateway_id}-{hashlib.sha256(public_key.encode()).hexdigest()[:16]}"

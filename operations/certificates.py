@@ -338,10 +338,11 @@ async def set_auto_renew(context: Context, certificate_id: int, on: bool) -> Non
         context.tell(session, "certificate.auto_renew", "certificate", told, object_id=certificate_id, scope=scope)
         watched = certificate.status == CertificateStatus.ISSUED and certificate.active
     if watched:
-        await _look_again(await context.temporal(), certificate_id)
+        await look_again(await context.temporal(), certificate_id)
 
 
-async def _look_again(client: Client, certificate_id: int) -> None:
+async def look_again(client: Client, certificate_id: int) -> None:
+    """Have the certificate's renewal plan anew, or begin. Raises `Unavailable`."""
     try:
         await client.start_workflow(
             CertificateRenewalWorkflow.run,

@@ -8,7 +8,7 @@ from connectors.ca.contract import RevocationReason
 from model.errors import Conflict, InvalidInput
 from model.messages import OrderWord
 from model.states import OrderWay, Privilege
-from model.tables import CertificateProfile
+from model.tables import CertificateProfile, CertificateRequest
 from operations import lookup
 from operations.certificates import order_now, scope_of, successor_of, unreplaceable, visible
 from operations.context import Context
@@ -53,6 +53,8 @@ async def replace(context: Context, certificate_id: int, wanted: Replacement = R
         refused = unreplaceable(certificate, successor_of(session, certificate_id))
         if refused is not None:
             raise Conflict(refused)
+        if wanted.new_key is False and session.get_one(CertificateRequest, certificate.request_id).key_alias == "":
+            raise InvalidInput(f"The key of certificate {certificate_id} is in no keystore of ours: have one made.")
         profile = lookup.profile(session, wanted.profile) if wanted.profile is not None else None
         told = f"Asked to replace certificate {certificate_id}" + (f": {wanted.reason}" if wanted.reason else ".")
         context.tell(session, "certificate.replace", "certificate", told, object_id=certificate_id, scope=scope)

@@ -23,6 +23,7 @@ from activities.decisions import Decisions
 from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
 from activities.gateways import Gateways
+from activities.importing import Imports, ImportsHere, Lists
 from activities.installation import Installations
 from activities.issuance import Issuance
 from activities.keys import Keys
@@ -79,6 +80,8 @@ def manager_activities(
     looks = KeystoreRecords(database, surroundings.clock)
     tests = EndpointTestRecords(database, surroundings.clock)
     watching = Watching(database, surroundings.clock)
+    importing = Imports(database, surroundings.clock)
+    imports_here = ImportsHere(database, surroundings.clock, Lists(orders))
     return [
         admissions.admit,
         admissions.accept_csr,
@@ -116,6 +119,13 @@ def manager_activities(
         watching.plan_watch,
         watching.load_asked,
         watching.keep_findings,
+        importing.admit_import,
+        importing.keep_page,
+        importing.next_chosen,
+        importing.keep_fetched,
+        importing.end_import,
+        imports_here.list_here,
+        imports_here.take_here,
         WatchedHere(database, surroundings.clock, Standings(surroundings, orders)).ask_here,
     ]
 
@@ -137,6 +147,8 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         orders.withdraw,
         orders.revoke,
         Standings(surroundings, orders).ask,
+        Lists(orders).list_page,
+        Lists(orders).fetch,
     ]
 
 

@@ -6,6 +6,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from workflows.authority_watch import AuthorityWatchWorkflow
 from workflows.campaign import ReplacementCampaignWorkflow
+from workflows.certificate_import import CertificateImportWorkflow
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
 from workflows.looks import AuthorityCheckWorkflow, EndpointTestWorkflow, KeystoreLookWorkflow
 from workflows.modules import GatewaySyncWorkflow
@@ -19,6 +20,7 @@ WORKFLOWS: tuple[type, ...] = (
     CertificateRevocationWorkflow,
     ReplacementCampaignWorkflow,
     AuthorityWatchWorkflow,
+    CertificateImportWorkflow,
     GatewayJoinWorkflow,
     GatewayCheckInWorkflow,
     EndpointDiscoveryWorkflow,

@@ -40,7 +40,10 @@ def show() -> None:
     context = session.context()
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title("Certificates", anchor=False, width="content")
-        st.button("Refresh", icon=":material/refresh:", key="refresh")
+        with st.container(horizontal=True, width="content", gap="small"):
+            if context.actor.owns_everything and st.button("Import", icon=":material/move_to_inbox:", key="import"):
+                places.go(places.IMPORT_CERTIFICATES)
+            st.button("Refresh", icon=":material/refresh:", key="refresh")
     wanted = _filters(context)
     if wanted != Filter():
         st.button(

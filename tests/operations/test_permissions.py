@@ -18,7 +18,7 @@ from sqlmodel import select
 
 import operations
 from connectors.notices.settings import NotificationSettings, WebhookSettings
-from model.errors import Conflict, NotFound, NotPermitted, Unavailable
+from model.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from model.states import DelegationMode, Role
 from model.tables import AccessToken, Administrator
 from operations import (
@@ -30,6 +30,7 @@ from operations import (
     campaign_selection,
     campaign_words,
     campaigns,
+    certificate_import,
     certificates,
     decisions,
     directory,
@@ -122,6 +123,7 @@ def names(rows: list[Any]) -> set[str]:
 
 NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
 NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
+NEW_IMPORT = certificate_import.NewImport("private", "Alpha", "alpha")
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
 EVERYTHING, PLAN = campaign_selection.Selection(everything=True), campaign_selection.Plan()
@@ -368,6 +370,14 @@ TABLE: dict[str, Row] = {
     "certificates.download": Row(lambda c, r: certificates.download(c, 1), stranger=HIDDEN),
     "certificates.renew": Row(lambda c, r: certificates.renew(c, 1), bare=REFUSED, stranger=HIDDEN),
     "certificates.revoke": Row(lambda c, r: certificates.revoke(c, 1, "superseded", ""), bare=REFUSED, stranger=HIDDEN),
+    "certificate_import.begin": owners(lambda c, r: certificate_import.begin(c, NEW_IMPORT)),
+    "certificate_import.take": owners(lambda c, r: _lacking(certificate_import.take(c, 1), NotFound)),
+    "certificate_import.from_file": owners(
+        lambda c, r: _lacking(certificate_import.from_file(c, NEW_IMPORT, b"no certificate"), InvalidInput)
+    ),
+    "certificate_import.show": owners(lambda c, r: _missing(lambda: certificate_import.show(c, 1))),
+    "certificate_import.listing": owners(lambda c, r: certificate_import.listing(c)),
+    "certificate_import.lines": owners(lambda c, r: _missing(lambda: certificate_import.lines(c, 1))),
     "replacement.replace": Row(lambda c, r: replacement.replace(c, 1), bare=REFUSED, stranger=HIDDEN),
     "certificates.set_auto_renew": Row(
         lambda c, r: certificates.set_auto_renew(c, 1, False), bare=REFUSED, stranger=HIDDEN
@@ -621,6 +631,13 @@ def _missing(act: Callable[[], Any]) -> str:
     """An act on what nobody has: it was allowed when it says so."""
     with pytest.raises(NotFound):
         act()
+    return OK
+
+
+async def _lacking(act: Awaitable[Any], error: type[Exception]) -> str:
+    """The same, of what is awaited."""
+    with pytest.raises(error):
+        await act
     return OK
 
 

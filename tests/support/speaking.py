@@ -54,13 +54,15 @@ class SpeakingAuthority(RogueAuthority):
         return await self.submit(request)
 
 
-def install_speaking(monkeypatch: pytest.MonkeyPatch) -> None:
+def install_speaking(
+    monkeypatch: pytest.MonkeyPatch, authority: type[SpeakingAuthority] = SpeakingAuthority, name: str = "speaking"
+) -> None:
     """Register it beside the real connectors for one test, as new."""
     SpeakingAuthority.forget()
     real = registry.installed
-    speaking: ConnectorType[Any, Any] = ConnectorType("speaking", "Speaking CA", RogueSettings, SpeakingAuthority)
+    speaking: ConnectorType[Any, Any] = ConnectorType(name, "Speaking CA", RogueSettings, authority)
 
     def with_speaking(kind: registry.Kind) -> Mapping[str, ConnectorType[Any, Any]]:
-        return {**real(kind), **({"speaking": speaking} if kind == "cas" else {})}
+        return {**real(kind), **({name: speaking} if kind == "cas" else {})}
 
     monkeypatch.setattr(registry, "installed", with_speaking)

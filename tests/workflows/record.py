@@ -19,7 +19,7 @@ from sqlalchemy import update
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from activities import modules_file
-from connectors.ca.contract import RevocationReason, RevokeRequest
+from connectors.ca.contract import OrderRequest, RevocationReason, RevokeRequest
 from connectors.ca.private import CONNECTOR
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
@@ -39,6 +39,7 @@ from operations import (
     authorities,
     campaign_words,
     campaigns,
+    certificate_import,
     endpoints,
     enrollment,
     gateway_changes,
@@ -49,6 +50,7 @@ from operations import (
     tokens,
 )
 from operations.campaign_selection import Plan, Selection
+from tests import pki
 from tests.support.world import World, world
 from worker import workers
 from worker.playground import DisposableNginx
@@ -212,6 +214,20 @@ async def record_lifecycle(made: World, keep: Callable[[str, WorkflowHandle[Any,
     while not (await authority.query(AuthorityWatchWorkflow.view)).asked:
         await asyncio.sleep(0.05)
     await keep("authority-watch", authority)
+
+    name = "elsewhere.example.org"
+    request = OrderRequest("elsewhere", pki.make_csr(pki.new_key(), [name]), name, [name])
+    placed = await owner.submit(request)
+    admin = made.context("admin")
+    new = certificate_import.NewImport(1, 1, made.gateway_id, profile=1, auto_renew=True)
+    view = await certificate_import.begin(admin, new)
+    importing = made.client.get_workflow_handle(naming.import_workflow(view.id))
+    await importing.result()
+    await keep("import-listed", importing)
+    await certificate_import.take(admin, view.id, [placed.number])
+    importing = made.client.get_workflow_handle(naming.import_workflow(view.id))
+    await importing.result()
+    await keep("import-taken", importing)
 
 
 async def record_changes(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:

@@ -44,7 +44,7 @@ def speaking(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> str:
     return add_speaking(shared_world, "manager")
 
 
-def add_speaking(world: World, reached_from: str) -> str:
+def add_speaking(world: World, reached_from: str, type: str = "speaking") -> str:  # noqa: A002  (the field's own name)
     """A speaking CA with a profile of the same name."""
     name = f"speaking {next(_NUMBERS)}"
     root = x509.load_certificate(RogueAuthority.root())
@@ -64,7 +64,7 @@ def add_speaking(world: World, reached_from: str) -> str:
                     pem=RogueAuthority.root(),
                 )
             )
-        row = CertificateAuthority(name=name, type="speaking", reached_from=reached_from)
+        row = CertificateAuthority(name=name, type=type, reached_from=reached_from)
         session.add(row)
         session.flush()
         session.add(CertificateProfile(name=name, authority_id=identity(row)))
