@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 
-from activities.failures import as_failures
+from activities.failures import as_failures, heartbeating
 from activities.records import Records, step_key
 from model import access, audit, campaigns, naming
 from model.errors import InvalidInput
@@ -52,6 +52,7 @@ _WHOLE_LOOK = timedelta(minutes=1)
 _LOST_AFTER = timedelta(minutes=2)
 _LOOK_AGAIN, _LOOK_AT_PARKED, _LOOK_AT_NOTHING = 60.0, 300.0, 3600.0
 _MOST_SPANS = 50
+_AT_A_TIME = 10
 _MOST_ROUNDS = 20
 _LIVE = (CampaignState.RUNNING, CampaignState.PAUSED)
 
@@ -76,21 +77,12 @@ class Campaigns(Records):
         """Tell the renewal workflow of each certificate to order; one that does not run is started with that word. What
         has a request by now, or was replaced, is not told again."""
         with as_failures():
-            client = activity.client()
-            orders = await asyncio.to_thread(self._orders, wanted)
-            for order in orders:
-                await client.start_workflow(
-                    "CertificateRenewal",
-                    RenewalStart(order.certificate_id),
-                    id=naming.renewal_workflow(order.certificate_id),
-                    task_queue=naming.MANAGER_QUEUE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    start_signal="order",
-                    start_signal_args=[order.word],
-                    static_summary=f"Renewal of certificate {order.certificate_id}",
-                )
-            await asyncio.to_thread(self._handed, wanted)
-            return HandedOver(len(orders))
+            async with heartbeating(lambda: f"telling {len(wanted.items)} renewals"):
+                orders = await asyncio.to_thread(self._orders, wanted)
+                for some in campaigns.portions(orders, _AT_A_TIME):
+                    await asyncio.gather(*(_tell_renewal(order) for order in some))
+                await asyncio.to_thread(self._handed, wanted)
+                return HandedOver(len(orders))
 
     @activity.defn(name="campaigns.say")
     def say(self, said: SayCampaign) -> CampaignSaid:
@@ -207,6 +199,19 @@ class _Order:
     word: OrderWord
 
 
+async def _tell_renewal(order: _Order) -> None:
+    await activity.client().start_workflow(
+        "CertificateRenewal",
+        RenewalStart(order.certificate_id),
+        id=naming.renewal_workflow(order.certificate_id),
+        task_queue=naming.MANAGER_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        start_signal="order",
+        start_signal_args=[order.word],
+        static_summary=f"Renewal of certificate {order.certificate_id}",
+    )
+
+
 class _Look:
     """One look at a campaign, within one transaction."""
 
@@ -312,7 +317,7 @@ class _Look:
             deadline_at=campaign.deadline_at,
             hand_over=picked,
             wait_seconds=self._wait(count[ItemState.WAITING], flying),
-            wake_after=max(1, min(count[ItemState.RUNNING], campaign.at_once) // 4),
+            wake_after=max(1, min(count[ItemState.RUNNING], campaign.at_once) // 8),
         )
 
     def _to_look_at(self, ended: set[int]) -> list[CampaignItem]:

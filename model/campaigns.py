@@ -236,9 +236,9 @@ def permitted(session: Session, campaign: Campaign, grants: Sequence[Grant]) -> 
     )
 
 
-def portions(numbers: Sequence[ThingT]) -> Iterator[Sequence[ThingT]]:
+def portions(things: Sequence[ThingT], size: int = AT_ONCE) -> Iterator[Sequence[ThingT]]:
     """Pieces that fit into one statement."""
-    return (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))
+    return (things[start : start + size] for start in range(0, len(things), size))
 
 
 def _statement(way: CampaignWay, campaign_id: int | None) -> Any:

@@ -82,6 +82,7 @@ class ReplacementCampaignWorkflow:
             Campaigns.hand_over,
             m.HandOver(self._id, standing.hand_over),
             start_to_close_timeout=options.ORDER.start_to_close,
+            heartbeat_timeout=options.HEARTBEAT,
             retry_policy=options.ORDER.retry,
         )
 

@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlmodel import func, select
+from sqlmodel import col, func, select
 from temporalio.api.enums.v1 import EventType
 from temporalio.exceptions import TemporalError
 
 from model.errors import Conflict, Unavailable
-from model.states import CertificateStatus, InstallMode, InstallState
+from model.states import CampaignState, CertificateStatus, InstallMode, InstallState, ItemState
 from model.tables import AuditEntry, CertificateRequest, Endpoint
+from operations import campaign_words, campaigns
+from operations.campaign_selection import Plan, Selection
 from tests.support.holding import (
     Held,
     HeldNginx,
@@ -278,6 +280,34 @@ async def test_sigterm_lets_what_has_begun_come_to_its_end(up: Running, tmp_path
             if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
         ]
         assert started == [1, 1, 1, 1]  # key, order, collecting, install
+
+
+async def test_a_campaign_goes_on_when_its_processes_are_killed_and_orders_nothing_twice(up: Running) -> None:
+    world = up.world
+    requests = [await world.submit(f"c{number}.campaign.example.org") for number in range(6)]
+    await asyncio.gather(*(approved(world, number) for number in requests))
+    for number in requests:
+        await world.until(number, state=InstallState.NOT_CONFIGURED)
+    context = world.context("bob")
+    plan = Plan(rate_per_hour=36_000, at_once=1, canaries=1)
+    draft = campaigns.create(context, "killed", Selection(search="campaign.example.org"), plan, len(requests))
+    await campaign_words.start(context, draft.row.id)
+    for done, parts in ((1, ["manager"]), (2, [TEMPORAL]), (4, ["manager", "gateway"])):
+        await until(lambda done=done: campaigns.show(context, draft.row.id).row.counts[ItemState.DONE] >= done)
+        assert campaigns.show(context, draft.row.id).row.state == CampaignState.RUNNING
+        await asyncio.gather(*(up.kill(part) for part in parts))
+    await until(lambda: campaigns.show(context, draft.row.id).row.state == CampaignState.COMPLETED)
+    items = campaigns.items(context, draft.row.id).rows
+    assert [item.state for item in items] == [ItemState.DONE] * len(requests)
+    with world.database.read() as session:
+        replacing = session.exec(
+            select(CertificateRequest.id).where(
+                col(CertificateRequest.renews_certificate_id).in_([item.certificate_id for item in items])
+            )
+        ).all()
+    assert sorted(item.request_id or 0 for item in items) == sorted(number or 0 for number in replacing)
+    for replaced in replacing:
+        assert len([one for one in orders(up.home / "ca") if one[0] == reference(world, replaced or 0)]) == 1
 
 
 async def test_killed_at_random_while_requests_flow(tmp_path: Path) -> None:
