@@ -177,13 +177,11 @@ class Campaigns(Records):
                 revocation_reason=campaign.revocation_reason,
                 profile_id=campaign.profile_id if campaign.way == CampaignWay.MOVE else None,
             )
-            items = _items(session, wanted.items)
-            known = campaigns.replacing(session, items)
-            replaced = campaigns.replaced_by(session, [item.certificate_id for item in items])
+            there = campaigns.flying(session, col(CampaignItem.id).in_(wanted.items))
             return [
-                _Order(item.certificate_id, word)
-                for item in items
-                if item.id not in known and item.certificate_id not in replaced and item.state == ItemState.RUNNING
+                _Order(one.certificate_id, word)
+                for one in there
+                if one.state == ItemState.RUNNING and one.replaced_by_id is None and not one.request_is_new
             ]
 
     def _handed(self, wanted: HandOver) -> None:
@@ -226,22 +224,29 @@ class _Look:
 
     def settle(self, ended: Sequence[CampaignItemEnded]) -> None:
         """What became of the certificates that were ordered."""
-        items = self._to_look_at({one.certificate_id for one in ended})
         problems = {one.certificate_id: one for one in ended if one.problem is not None}
-        requests = campaigns.replacing(self._session, items)
-        replaced = campaigns.replaced_by(self._session, [item.certificate_id for item in items])
-        for item in items:
+        changes: dict[int, tuple[campaigns.Flying, ItemState, str | None]] = {}
+        for one in self._to_look_at({one.certificate_id for one in ended}):
+            said = problems.get(one.certificate_id)
+            problem = said.problem if said is not None and said.request_id is None and one.handed_at else None
+            state, message = rules.standing(one.replaced_by_id, one.request, problem)
+            found = one.request is not None and one.request.request_id != one.request_id
+            if (state, message) != (one.state, one.message) or found or self._is_lost(one, state):
+                changes[one.item_id] = one, state, message
+        for item in _items(self._session, list(changes)):
             assert item.id is not None
-            request = requests.get(item.id) or self._adopted(item)
-            said = problems.get(item.certificate_id)
-            problem = said.problem if said is not None and said.request_id is None and item.handed_at else None
-            state, message = rules.standing(replaced.get(item.certificate_id), request, problem)
-            if request is not None:
-                item.request_id = request.request_id
-            elif state == ItemState.RUNNING and item.handed_at and self._now - item.handed_at > _LOST_AFTER:
-                # The word was lost: it is said again, and whoever heard it already does not order again.
+            one, state, message = changes[item.id]
+            if one.request is not None:
+                item.request_id = one.request.request_id
+            elif self._is_lost(one, state):
+                # The word is said again, and whoever heard it already does not order again.
                 item.handed_at = None
             self._move(item, state, message)
+
+    def _is_lost(self, one: campaigns.Flying, state: ItemState) -> bool:
+        """Whether nothing was heard of an order for so long that its word must have been lost."""
+        silent = one.request is None and state == ItemState.RUNNING and one.handed_at is not None
+        return silent and one.handed_at is not None and self._now - one.handed_at > _LOST_AFTER
 
     def judge(self) -> None:
         """Stop when too much failed."""
@@ -320,36 +325,22 @@ class _Look:
             wake_after=max(1, min(count[ItemState.RUNNING], campaign.at_once) // 8),
         )
 
-    def _to_look_at(self, ended: set[int]) -> list[CampaignItem]:
-        """All that are under way; of very many, most of the time those only that are said to have ended. A failed one
-        whose request is open may be mended."""
-        flying = (
-            select(CampaignItem)
-            .outerjoin(CertificateRequest, col(CertificateRequest.id) == col(CampaignItem.request_id))
-            .where(
-                col(CampaignItem.campaign_id) == self._id,
-                col(CampaignItem.state).in_(campaigns.IN_FLIGHT)
-                | ((col(CampaignItem.state) == ItemState.FAILED) & ~col(CertificateRequest.closed)),
-            )
-        )
+    def _to_look_at(self, ended: set[int]) -> list[campaigns.Flying]:
+        """All that are under way; of very many, most of the time those only that are said to have ended."""
         campaign = self._campaign
+        own = col(CampaignItem.campaign_id) == self._id
         looked = campaign.looked_at
-        many = self._session.execute(select(func.count()).select_from(flying.subquery())).scalar_one() > _FEW
-        if many and looked is not None and self._now - looked < _WHOLE_LOOK:
-            found: list[CampaignItem] = []
+        if looked is not None and self._now - looked < _WHOLE_LOOK and self._many():
+            found: list[campaigns.Flying] = []
             for some in campaigns.portions(sorted(ended)):
-                found += self._session.scalars(flying.where(col(CampaignItem.certificate_id).in_(some))).all()
+                found += campaigns.flying(self._session, own, col(CampaignItem.certificate_id).in_(some))
             return found
         campaign.looked_at = self._now
-        return list(self._session.scalars(flying).all())
+        return campaigns.flying(self._session, own)
 
-    def _adopted(self, item: CampaignItem) -> rules.Replacing | None:
-        """The request that renewed the certificate before its turn came."""
-        row = self._session.get(CertificateRequest, item.request_id) if item.request_id is not None else None
-        if row is None:
-            return None
-        assert row.id is not None
-        return rules.Replacing(row.id, row.status, row.install_state, row.closed, row.reason)
+    def _many(self) -> bool:
+        count = campaigns.counts(self._session, self._id)
+        return sum(count[state] for state in campaigns.IN_FLIGHT) > _FEW
 
     def _move(self, item: CampaignItem, state: ItemState, message: str | None) -> None:
         if item.state == state and item.message == message:

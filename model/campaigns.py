@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, case, func, select, true
+from sqlalchemy import ColumnElement, case, false, func, select, true
 from sqlmodel import Session, col
 
 from model import access
@@ -99,6 +101,7 @@ def candidates(
     moved = target.way == CampaignWay.MOVE
     to_profile = session.get(CertificateProfile, target.profile_id) if moved and target.profile_id is not None else None
     to_authority = session.get(CertificateAuthority, to_profile.authority_id) if to_profile is not None else None
+    needed = " and ".join(f"'{privilege}'" for privilege in target.privileges)
     allowed: dict[Scope, bool] = {}
     found: list[Candidate] = []
     for row in rows:
@@ -115,7 +118,7 @@ def candidates(
             active=row.active,
             replaced_by_id=row.replaced_by_id,
             permitted=allowed[scope],
-            needed=" and ".join(f"'{privilege}'" for privilege in target.privileges),
+            needed=needed,
             gateway=row.gateway,
             gateway_gone=row.gateway_key.startswith(access.GONE),
             gateway_active=row.gateway_active,
@@ -157,41 +160,68 @@ def in_turn(found: Iterable[Candidate]) -> list[Candidate]:
     return [one for some in (served, others) for one in campaigns.spread((one.group, one) for one in some)]
 
 
-def replacing(session: Session, items: Sequence[CampaignItem]) -> dict[int, campaigns.Replacing]:
-    """The request that replaces each item's certificate, by the item's id: the newest that came after its turn did."""
-    found: dict[int, campaigns.Replacing] = {}
-    by_certificate = {item.certificate_id: item for item in items}
-    of = col(CertificateRequest.renews_certificate_id)
-    for some in portions(sorted(by_certificate)):
-        statement = select(
-            of,
-            col(CertificateRequest.id),
-            col(CertificateRequest.status),
-            col(CertificateRequest.install_state),
-            col(CertificateRequest.closed),
-            col(CertificateRequest.reason),
-        ).where(of.in_(some))
-        for certificate_id, number, status, state, closed, reason in session.execute(
-            statement.order_by(col(CertificateRequest.id))
-        ).all():
-            item = by_certificate[certificate_id]
-            assert item.id is not None
-            if number > item.after_request_id:
-                found[item.id] = campaigns.Replacing(number, status, state, closed, reason)
-    return found
+@dataclass(frozen=True)
+class Flying:
+    """An item that is under way, with the request that replaces its certificate: the newest that came after its turn
+    did, else the one that was open then. `replaced_by_id` is the certificate that took the place of its own."""
+
+    item_id: int
+    certificate_id: int
+    state: ItemState
+    message: str | None
+    request_id: int | None
+    handed_at: datetime | None
+    replaced_by_id: int | None
+    request: campaigns.Replacing | None
+    request_is_new: bool
 
 
-def replaced_by(session: Session, certificates: Iterable[int]) -> dict[int, int]:
-    """By which certificate each of these that are replaced was replaced."""
-    found: dict[int, int] = {}
-    for some in portions(sorted(set(certificates))):
-        statement = select(col(Certificate.id), col(Certificate.replaced_by_id)).where(
-            col(Certificate.id).in_(some),
-            col(Certificate.status) == CertificateStatus.REPLACED,
-            col(Certificate.replaced_by_id).is_not(None),
+def flying(session: Session, *conditions: ColumnElement[bool]) -> list[Flying]:
+    """Items with what became of their certificates, in one statement however many there are."""
+    item = CampaignItem
+    known = CertificateRequest.__table__.alias("known")  # type: ignore[attr-defined]
+    new = CertificateRequest.__table__.alias("new")  # type: ignore[attr-defined]
+    statement = (
+        select(
+            col(item.id),
+            col(item.certificate_id),
+            col(item.state),
+            col(item.message),
+            col(item.request_id),
+            col(item.handed_at),
+            case((col(Certificate.status) == CertificateStatus.REPLACED, col(Certificate.replaced_by_id))),
+            *(of.c[name] for of in (known, new) for name in ("id", "status", "install_state", "closed", "reason")),
         )
-        found.update((number, by) for number, by in session.execute(statement).all())
-    return found
+        .select_from(item)
+        .join(Certificate, col(Certificate.id) == col(item.certificate_id))
+        .outerjoin(known, known.c.id == col(item.request_id))
+        .outerjoin(
+            new, (new.c.renews_certificate_id == col(item.certificate_id)) & (new.c.id > col(item.after_request_id))
+        )
+        .where(
+            col(item.state).in_(IN_FLIGHT) | ((col(item.state) == ItemState.FAILED) & (known.c.closed == false())),
+            *conditions,
+        )
+        .order_by(col(item.id), new.c.id)
+    )
+    found: dict[int, Flying] = {}
+    for row in session.execute(statement).all():
+        before, after = row[7:12], row[12:17]
+        chosen = after if after[0] is not None else before
+        request = campaigns.Replacing(*chosen) if chosen[0] is not None else None
+        number, certificate_id, state, message, request_id, handed_at, replaced_by_id = row[:7]
+        found[number] = Flying(
+            item_id=number,
+            certificate_id=certificate_id,
+            state=state,
+            message=message,
+            request_id=request_id,
+            handed_at=handed_at,
+            replaced_by_id=replaced_by_id,
+            request=request,
+            request_is_new=after[0] is not None,
+        )
+    return list(found.values())
 
 
 def counts(session: Session, campaign_id: int) -> dict[ItemState, int]:
@@ -319,6 +349,7 @@ def _serving(session: Session, gateways: Iterable[int]) -> Callable[[int, int, i
         for one in session.scalars(select(Delegation).where(col(Delegation.gateway_id).in_(some))).all():
             given[one.gateway_id].append(delegation.Delegated(one.organization_id, one.department_id))
 
+    @cache
     def serves(gateway_id: int, organization_id: int, department_id: int | None) -> bool:
         active, mode = modes[gateway_id]
         return delegation.serves(
