@@ -181,6 +181,9 @@ def flying(session: Session, *conditions: ColumnElement[bool]) -> list[Flying]:
     item = CampaignItem
     known = CertificateRequest.__table__.alias("known")  # type: ignore[attr-defined]
     new = CertificateRequest.__table__.alias("new")  # type: ignore[attr-defined]
+    # What failed is looked at again while its request is open, and once more when somebody has mended that.
+    served = known.c.status.in_(campaigns.ISSUED) & known.c.install_state.in_(campaigns.IN_USE)
+    mended = (known.c.closed == false()) | served
     statement = (
         select(
             col(item.id),
@@ -199,7 +202,7 @@ def flying(session: Session, *conditions: ColumnElement[bool]) -> list[Flying]:
             new, (new.c.renews_certificate_id == col(item.certificate_id)) & (new.c.id > col(item.after_request_id))
         )
         .where(
-            col(item.state).in_(IN_FLIGHT) | ((col(item.state) == ItemState.FAILED) & (known.c.closed == false())),
+            col(item.state).in_(IN_FLIGHT) | ((col(item.state) == ItemState.FAILED) & mended),
             *conditions,
         )
         .order_by(col(item.id), new.c.id)

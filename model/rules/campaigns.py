@@ -219,8 +219,8 @@ class Replacing:
 # What waits in these for a window or a word keeps nobody busy.
 PARKED = (InstallState.READY_FOR_INSTALL, InstallState.SCHEDULED)
 _STUCK = (InstallState.FAILED, InstallState.ROLLED_BACK, InstallState.ACTION_REQUIRED)
-_ISSUED = (CertificateStatus.ISSUED, CertificateStatus.REPLACED)
-_IN_USE = (InstallState.COMPLETED, InstallState.NOT_CONFIGURED)
+ISSUED = (CertificateStatus.ISSUED, CertificateStatus.REPLACED)
+IN_USE = (InstallState.COMPLETED, InstallState.NOT_CONFIGURED)
 
 
 def standing(
@@ -233,7 +233,7 @@ def standing(
         return (ItemState.RUNNING, None) if problem is None else (ItemState.FAILED, problem)
     number = request.request_id
     if request.closed:
-        if request.status in _ISSUED and request.install_state in _IN_USE:
+        if request.status in ISSUED and request.install_state in IN_USE:
             return ItemState.DONE, None
         return ItemState.FAILED, request.reason or f"Request {number} ended as {request.status}."
     if request.install_state in _STUCK:

@@ -31,8 +31,10 @@ from model import audit
 from model.database import Database
 from model.states import AccessMethod, CertificateStatus, InstallState
 from model.tables import CertificateRequest, Gateway, Organization
-from operations import audit_trail, bootstrap, identity, requests, submission
+from operations import audit_trail, bootstrap, campaigns, identity, requests, submission
 from operations.context import Context, now
+from tests.operations.conftest import Records, fill
+from tests.operations.test_campaigns import Desk
 from tests.support.holding import assert_exactly_one_of_everything, assert_nothing_left, orders, served
 from tests.support.postgres import Postgres, postgres
 from tests.support.running import certgate, environment_without_ours, start, stop, until
@@ -74,6 +76,16 @@ def database(server: Postgres, request: pytest.FixtureRequest) -> Iterator[Datab
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_is_chosen_looked_at_and_seen_on_it(database: Database, tmp_path: Path) -> None:
+    fill(database)
+    desk = Desk(Records(database, tmp_path))
+    assert len(desk.look().hand_over) == 1
+    assert desk.look(timedelta(minutes=3)).running == 1
+    assert campaigns.listing(desk.records.acting("rao")).total == 2
+    assert campaigns.listing(desk.records.acting("stranger")).total == 0
+    assert [share.count for share in campaigns.issuers(desk.context)] == [1]
 
 
 def test_migrations_lead_to_the_tables_of_today(database: Database) -> None:
