@@ -8,12 +8,16 @@ what one of them answers without it, a resolver of the CA may remember.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from connectors.ca.acme.challenges.contract import Challenge
 from connectors.ca.acme.challenges.dns01_lookup import Lookup, NoAnswer, Server, shown
 from connectors.ca.acme.challenges.dns01_record import Record, validation_name, validation_value
+
+# A challenge is presented at every look at its order; a program behind a slow interface is not called each time.
+REPEATED_SECONDS = 300.0
 
 
 class Publisher(Protocol):
@@ -33,10 +37,16 @@ class Dns01:
 
     def __init__(self, publisher: Publisher, lookup: Lookup, servers: Sequence[str] = ()) -> None:
         self._publisher, self._lookup, self._servers = publisher, lookup, tuple(servers)
+        self._published: dict[Challenge, float] = {}
 
     async def present(self, challenge: Challenge) -> None:
-        """Publish the record."""
+        """Publish the record, unless this process did so within `REPEATED_SECONDS`."""
+        now = time.monotonic()
+        if now - self._published.get(challenge, -REPEATED_SECONDS) < REPEATED_SECONDS:
+            return
         await self._publisher.publish(await self._record(challenge))
+        self._published = {one: when for one, when in self._published.items() if now - when < REPEATED_SECONDS}
+        self._published[challenge] = now
 
     async def settled(self, challenge: Challenge) -> str | None:
         """None once every authoritative server shows the record, else which do not, and what they say instead."""
@@ -50,6 +60,7 @@ class Dns01:
 
     async def remove(self, challenge: Challenge) -> None:
         """Take the record away again."""
+        self._published.pop(challenge, None)
         await self._publisher.withdraw(await self._record(challenge))
 
     async def _record(self, challenge: Challenge) -> Record:

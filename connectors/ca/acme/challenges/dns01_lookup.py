@@ -78,10 +78,10 @@ class Server:
 
 @dataclass(frozen=True)
 class Zone:
-    """A zone, and the primary server that its SOA names (RFC 1035 section 3.3.13)."""
+    """A zone, and the name of the primary server in its SOA (RFC 1035 section 3.3.13)."""
 
     name: dns.name.Name
-    primary: str
+    primary: dns.name.Name
 
     def __str__(self) -> str:
         return shown(self.name)
@@ -160,7 +160,7 @@ class Lookup:
             # The name above may be an alias itself: only an SOA of its own counts.
             found = answer.get_rrset(answer.answer, above, dns.rdataclass.IN, dns.rdatatype.SOA)
             if found:
-                return Zone(above, shown(found[0].mname))
+                return Zone(above, found[0].mname)
             above = above.parent()
         raise Permanent(f"The DNS has no zone for {shown(name)}: look whether its domain exists and is delegated.")
 
@@ -173,8 +173,12 @@ class Lookup:
         hosts = sorted(record.target for record in found)
         return list(await asyncio.gather(*(self._addresses(host) for host in hosts)))
 
+    async def primary(self, zone: Zone) -> Server:
+        """The server that takes the zone's updates (RFC 2136 section 4.3). Raises as `canonical`."""
+        return await self._addresses(zone.primary)
+
     async def server(self, given: str) -> Server:
-        """A server of the settings (or an SOA), by the system's own resolution. Raises `Retryable`."""
+        """A server of the settings, by the system's own resolution. Raises `Retryable`."""
         host, port = _split(given)
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -193,7 +197,13 @@ class Lookup:
     async def _addresses(self, host: dns.name.Name) -> Server:
         addresses: list[str] = []
         for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
-            answer = await self._resolve(host, kind)
+            try:
+                answer = await self._resolve(host, kind)
+            except Retryable:
+                # One kind of address is enough.
+                if not addresses:
+                    raise
+                continue
             addresses += [record.address for rrset in answer.answer if rrset.rdtype == kind for record in rrset]
         return Server(shown(host), tuple(addresses), DNS_PORT)
 

@@ -96,7 +96,7 @@ class UpdatePublisher:
         return dns.tsig.Key(self._key.name, secret, self._key.algorithm.value)
 
     async def _send(self, update: dns.update.UpdateMessage, zone: Zone) -> None:
-        server = await self._lookup.server(self._server or zone.primary)
+        server = await (self._lookup.server(self._server) if self._server else self._lookup.primary(zone))
         where = f"The DNS server {server}"
         try:
             answer = await ask(server, update, self._lookup.patience, tcp=True)
