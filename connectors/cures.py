@@ -31,6 +31,10 @@ _CURES: tuple[tuple[str, str], ...] = (
         "Look whether the passphrase reference names the right passphrase on the gateway's host; if it does, put "
         "the file back from a backup.",
     ),
+    (
+        r"TSIG|zone \S+ \((REFUSED|NOTAUTH|NOTIMP|FORMERR)|has no zone for|aliases \(CNAME\)",
+        "Correct the DNS server, or the dns01 settings of the CA, as the sentence says; then retry.",
+    ),
     (r"credential .* is not set", "Set the variable in the environment of the gateway's process, and start it again."),
     (r"credential .*(can't be read|is empty)", "Put the secret there on the gateway's host, readable by the gateway."),
     (r"run chmod", "Run the command that the sentence names, on the gateway's host, then ask again."),

@@ -27,7 +27,10 @@ _REFERENCE_HELP = (
 )
 
 
-_ABBREVIATIONS = ("ca", "crl", "dn", "id", "ip", "ocsp", "pem", "ssh", "tls", "url")
+_ABBREVIATIONS = (
+    *("alpn01", "ca", "crl", "dn", "dns01", "eab", "hmac", "http01", "id", "ip"),
+    *("ocsp", "pem", "ssh", "tls", "ttl", "url"),
+)
 
 
 class Kind(StrEnum):

@@ -23,6 +23,10 @@ from connectors.errors import Permanent, Retryable
         ("Can't run nginx on this host: No such file or directory.", "Install the product there"),
         ("Can't read /etc/nginx/nginx.conf on this host: No such file or directory.", "Correct the path"),
         ("Can't read /etc/nginx/nginx.conf on this host: Permission denied.", "Give the user"),
+        (
+            "The DNS server ns1 refuses to update zone a.example (REFUSED): allow it there.",
+            "Correct the DNS",
+        ),
         ("nginx is not running.", "Start the product"),
         ("nginx refuses its configuration: unknown directive.", "Correct the product's configuration"),
         ("The keystore file /a can't be written: No space left on device.", "Make room"),

@@ -125,15 +125,19 @@ class Validations:
         return [one for one in await _bounded(self._look, order.authorizations or ()) if one is not None]
 
     async def tidy(self, entry: Entry) -> None:
-        """Take away all answers that were put anywhere for a reference."""
+        """Take away all answers that were put anywhere for a reference.
+
+        One that can't be taken away stays in the journal and holds up nothing: a proof that is over is worth nothing,
+        and a certificate that is issued is not kept back for it.
+        """
         if not entry.presented:
             return
-        await _bounded(self._remove, entry.presented)
+        gone = [one for one in await _bounded(self._remove, entry.presented) if one is not None]
 
         def forget(now: Entry | None) -> Entry | None:
             if now is None:
                 return None
-            return replace(now, presented=tuple(one for one in now.presented if one not in entry.presented))
+            return replace(now, presented=tuple(one for one in now.presented if one not in gone))
 
         await self._journal.change(entry.reference, forget)
 
@@ -206,10 +210,14 @@ class Validations:
                 raise refused.error from None
         return url, "the CA looks for the answer"
 
-    async def _remove(self, challenge: Challenge) -> None:
+    async def _remove(self, challenge: Challenge) -> Challenge | None:
         responder = self._responders.get(challenge.method)
         if responder is not None:
-            await responder.remove(challenge)
+            try:
+                await responder.remove(challenge)
+            except (Retryable, Permanent):
+                return None
+        return challenge
 
 
 class _Ready(jose.JSONDeSerializable):

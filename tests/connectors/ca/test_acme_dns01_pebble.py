@@ -106,28 +106,50 @@ async def test_a_server_that_lags_is_named_until_it_has_caught_up(
     assert name_servers.texts("_acme-challenge.lagging.example.test") == set()
 
 
-async def test_a_program_proves_names(dns_pebble: Pebble, name_servers: Bind, open_ca: Open, tmp_path: Path) -> None:
-    program, calls = tmp_path / "hook", tmp_path / "calls"
-    program.write_text(f"""#!{sys.executable}
+BY_PROGRAM = {"dns01_server": None, "dns01_key_name": None, "dns01_key_secret": None}
+
+
+def program(folder: Path, servers: Bind, first: str) -> Path:
+    """An administrator's program for the zone acme.test, which does `first` at first."""
+    path = folder / "hook"
+    path.write_text(f"""#!{sys.executable}
 import pathlib, sys
-import dns.name, dns.query, dns.tsig, dns.update
+import dns.query, dns.tsig, dns.update
 
 verb, name, value = sys.argv[1:]
-with open("{calls}", "a") as file:
-    print(verb, name, file=file)
-key = dns.tsig.Key("{KEY}", pathlib.Path("{name_servers.secret_file}").read_text(), "hmac-sha256")
+{first}
+key = dns.tsig.Key("{KEY}", pathlib.Path("{servers.secret_file}").read_text(), "hmac-sha256")
 update = dns.update.UpdateMessage("acme.test", keyring=key)
-update.add(dns.name.from_text(name), 60, "TXT", value) if verb == "present" else update.delete(name + ".", "TXT", value)
-sys.exit(dns.query.tcp(update, "127.0.0.1", 10, {name_servers.port}).rcode())
+update.add(name + ".", 60, "TXT", value) if verb == "present" else update.delete(name + ".", "TXT", value)
+sys.exit(dns.query.tcp(update, "127.0.0.1", 10, {servers.port}).rcode())
 """)
-    program.chmod(0o700)
-    ca = open_ca(dns01_server=None, dns01_key_name=None, dns01_key_secret=None, dns01_program=str(program))
+    path.chmod(0o700)
+    return path
+
+
+async def test_a_program_proves_names(dns_pebble: Pebble, name_servers: Bind, open_ca: Open, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    noted = f'print(verb, name, file=open("{calls}", "a"))'
+    ca = open_ca(**BY_PROGRAM, dns01_program=str(program(tmp_path, name_servers, noted)))
     request = order("hook.acme.test")
     checked(dns_pebble, await obtain(ca, request), request)
     told = calls.read_text().splitlines()
     assert set(told[:-1]) == {"present _acme-challenge.hook.acme.test"}
     assert told[-1] == "remove _acme-challenge.hook.acme.test"
     assert name_servers.texts("_acme-challenge.hook.acme.test") == set()
+
+
+async def test_a_value_that_stays_keeps_no_certificate_back(
+    dns_pebble: Pebble, name_servers: Bind, open_ca: Open, tmp_path: Path
+) -> None:
+    request, name = order("stays.acme.test"), "_acme-challenge.stays.acme.test"
+    ca = open_ca(**BY_PROGRAM, dns01_program=str(program(tmp_path, name_servers, 'verb == "remove" and sys.exit(1)')))
+    issued = await obtain(ca, request)
+    checked(dns_pebble, issued, request)
+    assert len(name_servers.texts(name)) == 1
+    # It is known still, and taken away when the order is asked for once more and that is possible.
+    assert await obtain(open_ca(), request) == issued
+    assert name_servers.texts(name) == set()
 
 
 async def test_what_a_person_must_mend_is_told_and_then_goes_on(
