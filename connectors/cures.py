@@ -33,7 +33,7 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"TSIG|zone \S+ \((REFUSED|NOTAUTH|NOTIMP|FORMERR)|has no zone for|aliases \(CNAME\)",
-        "Correct the DNS server, or the dns01 settings of the CA, as the sentence says; then retry.",
+        "Correct what the sentence names on the DNS server, or the secret in the file, then retry.",
     ),
     (r"credential .* is not set", "Set the variable in the environment of the gateway's process, and start it again."),
     (r"credential .*(can't be read|is empty)", "Put the secret there on the gateway's host, readable by the gateway."),

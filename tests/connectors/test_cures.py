@@ -25,7 +25,7 @@ from connectors.errors import Permanent, Retryable
         ("Can't read /etc/nginx/nginx.conf on this host: Permission denied.", "Give the user"),
         (
             "The DNS server ns1 refuses to update zone a.example (REFUSED): allow it there.",
-            "Correct the DNS",
+            "Correct what the",
         ),
         ("nginx is not running.", "Start the product"),
         ("nginx refuses its configuration: unknown directive.", "Correct the product's configuration"),
