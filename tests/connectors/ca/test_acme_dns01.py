@@ -165,7 +165,7 @@ async def test_an_alias_leads_to_the_zone_that_may_be_changed(name_servers: Bind
 
 async def test_the_zones_own_servers_are_asked(name_servers: Bind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns01_lookup, "DNS_PORT", name_servers.port)
-    lookup = Lookup([name_servers.primary], 0.5)
+    lookup = Lookup([name_servers.primary], 2)
     # Neither the server for updates nor the ones to look at are set: SOA and NS name them.
     zone = await lookup.zone(validation_name("own.example.test"))
     assert (str(zone), str(zone.primary)) == ("example.test", "ns1.example.test.")
@@ -180,7 +180,7 @@ async def test_the_zones_own_servers_are_asked(name_servers: Bind, monkeypatch: 
         await dns01.remove(challenge(name))
     assert told == (
         "The record at _acme-challenge.own.example.test is shown by 1 of 2 DNS servers: "
-        "ns2.example.test does not answer within 0.5 s."
+        "ns2.example.test does not answer within 2 s."
     )
 
 
@@ -316,10 +316,10 @@ async def test_a_server_that_hangs(name_servers: Bind) -> None:
         with pytest.raises(Retryable, match=r"No DNS resolver tells of .*: .* port \d+ does not answer within 0.2 s"):
             await slow.canonical(validation_name("www.example.test"))
         # The next resolver is asked where one does not answer.
-        assert await Lookup([f"127.0.0.1:{port}", name_servers.primary], 0.2).zone(validation_name("www.example.test"))
-        impatient = Lookup([name_servers.primary], 0.2)
+        assert await Lookup([f"127.0.0.1:{port}", name_servers.primary], 2).zone(validation_name("www.example.test"))
+        impatient = Lookup([name_servers.primary], 2)
         publisher = UpdatePublisher(impatient, resolve, server=f"127.0.0.1:{port}")
-        with pytest.raises(Retryable, match=r"does not answer within 0.2 s: zone example.test could not be updated"):
+        with pytest.raises(Retryable, match=r"does not answer within 2 s: zone example.test could not be updated"):
             await Dns01(publisher, impatient).present(challenge("www.example.test"))
 
 
@@ -447,8 +447,8 @@ async def test_programs_that_fail(
 
 async def test_a_program_that_hangs_is_ended_with_its_children(name_servers: Bind, tmp_path: Path) -> None:
     script = f"sleep 600 & echo $! > {tmp_path}/child; wait"
-    with pytest.raises(Retryable, match=r"hook \(present .*\) did not end within 0.3 s and was stopped"):
-        await hooked(name_servers, hook(tmp_path, script), 0.3).present(challenge("h.example.test"))
+    with pytest.raises(Retryable, match=r"hook \(present .*\) did not end within 2 s and was stopped"):
+        await hooked(name_servers, hook(tmp_path, script), 2).present(challenge("h.example.test"))
     child = int((tmp_path / "child").read_text())
     while Path(f"/proc/{child}/stat").exists() and ") Z" not in Path(f"/proc/{child}/stat").read_text():
         await asyncio.sleep(0.01)
