@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -102,7 +103,7 @@ class Web:
 
     `base_url` has the scheme ``https`` (``http`` only where `plain` is True: for loopback and for what is signed in
     itself). `ca_file` (PEM) is trusted besides the public roots; `certificate` are the files of a client certificate
-    and its key. `headers` go with each request.
+    and its key, `passphrase` that of the key. `headers` go with each request.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Web:
         *,
         ca_file: Path | None = None,
         certificate: tuple[Path, Path] | None = None,
+        passphrase: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float = PATIENCE,
         largest: int = LARGEST_ANSWER,
@@ -126,7 +128,7 @@ class Web:
             raise Permanent(f"The address of {title} holds a credential: give that as a reference of its own.")
         self.where = f"{title} ({place(base_url)})"
         self._base = base_url.rstrip("/")
-        self._ca_file, self._certificate = ca_file, certificate
+        self._ca_file, self._certificate, self._passphrase = ca_file, certificate, passphrase
         self._headers = {"user-agent": _AGENT, **(headers or {})}
         self._patience, self._largest, self._addresses = patience, largest, addresses
         self._client: httpx.AsyncClient | None = None
@@ -217,8 +219,9 @@ class Web:
                 headers=sent,
                 extensions=extensions,
             )
-        except (httpx.InvalidURL, ValueError, TypeError) as error:
-            raise Permanent(f"{self.where} can't be asked: the address or a header is malformed.") from error
+        except (httpx.InvalidURL, ValueError, TypeError):
+            # The error itself quotes the header.
+            raise Permanent(f"{self.where} can't be asked: the address or a header is malformed.") from None
         try:
             async with asyncio.timeout(self._patience * 4):
                 response = await self._open().send(request, stream=True)
@@ -276,22 +279,46 @@ class Web:
         return self._client
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=certifi.where())
-        context.load_default_certs()
+        if self._certificate is None:
+            return trusting(self._ca_file)
+        context = _trusting(self._ca_file)
+        certificate, key = self._certificate
         try:
-            if self._ca_file is not None:
-                context.load_verify_locations(cafile=self._ca_file)
+            # Without a passphrase OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password=self._passphrase or b"")
         except (OSError, ssl.SSLError) as error:
-            raise Permanent(
-                f"The file {self._ca_file} with trusted certificates can't be used: {_why(error)}"
-            ) from None
-        if self._certificate is not None:
-            certificate, key = self._certificate
-            try:
-                context.load_cert_chain(certificate, key)
-            except (OSError, ssl.SSLError) as error:
-                raise Permanent(f"The client certificate {certificate} can't be used: {_why(error)}") from None
+            raise Permanent(f"The client certificate {certificate} can't be used: {_why(error)}") from None
         return context
+
+
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """TLS that trusts the public roots, those of this machine, and those in `ca_file` (PEM). One for all who ask, and a
+    new one once the file was changed: to read so many roots takes longer than most answers. Raises `Permanent`."""
+    return _shared(ca_file, _stamp(ca_file))
+
+
+@lru_cache(maxsize=64)
+def _shared(ca_file: Path | None, _changed: tuple[int, int] | None) -> ssl.SSLContext:
+    return _trusting(ca_file)
+
+
+def _stamp(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_ino) if found else None
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs()
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise Permanent(f"The file {ca_file} with trusted certificates can't be used: {_why(error)}") from None
+    return context
 
 
 def place(url: str) -> str:

@@ -40,8 +40,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.orders import Orders
-from connectors.registry import Surroundings
+from connectors.registry import Surroundings, installed
 from connectors.secrets import resolve
+from connectors.web import trusting
 from model import x509
 from model.keys import KeyAlgorithm
 from model.messages import AuthorityAccess, Collected, CollectOrder, OrderPlaced, SubmitOrder
@@ -207,12 +208,15 @@ def _receive(stream: IO[bytes]) -> Any:
 
 
 def serve() -> None:
-    """The zygote's life."""
+    """The zygote's life. What a forked process needs is loaded here, once: it is to die at lines that do something."""
+    installed("cas")
     while True:
         try:
             job: Job = _receive(sys.stdin.buffer)
         except EOFError:
             return
+        ca_file = job.order.authority.settings.get("ca_file")
+        trusting(Path(ca_file) if ca_file else None)
         ours, theirs = os.pipe()
         child = os.fork()
         if child == 0:
