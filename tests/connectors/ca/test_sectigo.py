@@ -294,7 +294,8 @@ async def test_names_that_are_not_validated_are_told_with_what_is_missing(ca: Si
     assert not states[NAME].missing
     assert states["new.example.com"].state == "pending"
     assert states["new.example.com"].method == "CNAME"
-    assert states["new.example.com"].missing.startswith("a CNAME record _d41d8cd98f.new.example.com that points to ")
+    assert states["new.example.com"].missing.startswith("a CNAME record _")
+    assert ".new.example.com that points to " in states["new.example.com"].missing
     ca.validate("new.example.com")
     assert leaf_of(await authority.collect(collecting(placed, request)))
 

@@ -17,7 +17,7 @@ from tests.connectors.ca.exactly_once import Bought, CuttingProxy, buy, orders
 from tests.pki import make_csr, shared_key
 from tests.simulators.sectigo import Faults, Simulator
 
-MANY = 34
+MANY = 15
 
 
 @dataclass
