@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 from sqlmodel import Session, col, func, select
 from temporalio import activity
@@ -154,6 +155,7 @@ class Imports(Records):
             known = _known(session, row.authority_id, fresh)
             for line in fresh:
                 number = known.get(("serial", line.serial_number)) or known.get(("order", line.order_number))
+                state, note = _judged(line, number, self._clock())
                 session.add(
                     ListedCertificate(
                         import_id=came.import_id,
@@ -164,8 +166,8 @@ class Imports(Records):
                         status=line.status[:64],
                         profile=line.profile[:256],
                         not_after=line.not_after,
-                        state="known" if number is not None else "new",
-                        note=f"It is certificate {number} already." if number is not None else None,
+                        state=state,
+                        note=note,
                         certificate_id=number,
                     )
                 )
@@ -234,7 +236,8 @@ class Imports(Records):
             if row.state != ended.step or self.told(session, "certificate.imported"):
                 # This very step ran before, and an administrator may have said something new since.
                 return ImportResult(ended.import_id, row.state, row.message or "")
-            ca = session.get_one(CertificateAuthority, row.authority_id).name
+            authority = session.get(CertificateAuthority, row.authority_id)
+            ca = authority.name if authority else "(removed)"
             if ended.problem is not None:
                 row.state, row.message = "failed", ended.problem
             elif ended.step == "listing":
@@ -249,9 +252,9 @@ class Imports(Records):
             row.updated_at = self._clock()
             session.add(row)
             if row.state != "listed":
-                administrator = session.get_one(Administrator, row.administrator_id)
+                administrator = session.get(Administrator, row.administrator_id)
                 act = audit.Act(
-                    actor=administrator.login,
+                    actor=administrator.login if administrator else "certgate",
                     access_method=AccessMethod.WORKFLOW,
                     action="certificate.imported" if row.state == "done" else "certificate.import_failed",
                     object_type="import",
@@ -312,6 +315,17 @@ def _known(session: Session, authority_id: int, lines: list[ListedLine]) -> dict
     for number, _, order in session.exec(joined.where(col(CertificateRequest.order_number).in_(orders))).all():
         found["order", order or ""] = number or 0
     return found
+
+
+def _judged(line: ListedLine, known: int | None, now: datetime) -> tuple[str, str | None]:
+    """What becomes of a line by what the list alone says: what is over is not worth fetching."""
+    if known is not None:
+        return "known", f"It is certificate {known} already."
+    if line.status.strip().lower() == "revoked":
+        return "refused", "The CA has revoked it."
+    if line.not_after is not None and line.not_after <= now:
+        return "refused", f"It expired on {line.not_after:%Y-%m-%d %H:%M} UTC."
+    return "new", None
 
 
 def _counts(session: Session, import_id: int) -> dict[str, int]:

@@ -60,7 +60,9 @@ def refusal(session: Session, row: CertificateImport) -> str | None:
     if administrator is None or not administrator.active or not permissions.visible(grants).everything:
         login = administrator.login if administrator else "The administrator who asked"
         return f"{login} may not import certificates: that is for administrators with the role MRAO."
-    gateway = session.get_one(Gateway, row.gateway_id)
+    gateway = session.get(Gateway, row.gateway_id)
+    if gateway is None or session.get(CertificateAuthority, row.authority_id) is None:
+        return "The CA or the gateway of the import was removed: import again with another one."
     if not access.gateway_serves(session, gateway, row.organization_id, row.department_id):
         organization = session.get_one(Organization, row.organization_id).name
         return f"Gateway {gateway.name} does not serve {organization}: delegate it, or choose another gateway."

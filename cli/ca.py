@@ -123,6 +123,10 @@ def edit_authority(
     setting: Set = None,
     reached_from: Annotated[Literal["manager", "gateway"] | None, typer.Option(help="Whose network it is in.")] = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it is used.")] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Where its OCSP and CRLs may be besides public addresses; '' for nowhere."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change a CA. An empty setting (--set KEY=) takes it back to its default."""
@@ -130,7 +134,15 @@ def edit_authority(
 
     with opened() as door:
         settings = pairs(setting) if setting else None
-        row = operations.edit(_acting(door)[0], name, settings=settings, reached_from=reached_from, active=active)
+        networks = [one for one in network if one.strip()] if network is not None else None
+        row = operations.edit(
+            _acting(door)[0],
+            name,
+            settings=settings,
+            reached_from=reached_from,
+            active=active,
+            networks=networks,
+        )
     if as_json:
         emit_json(row)
     say(f"CA {row.name} was edited.")

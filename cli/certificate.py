@@ -35,6 +35,8 @@ certificates = typer.Typer(
     no_args_is_help=True, help="Issued certificates: look, download, renew, replace, revoke, import."
 )
 
+_CA_ANSWERS_WITHIN = 20.0
+
 Number = Annotated[int, typer.Argument(metavar="ID", help="The certificate's number.")]
 
 
@@ -231,6 +233,23 @@ def replace_certificate(
         confirm(f"Replace certificate {number} ({row.common_name}){then}?", yes)
         code = run(work(context))
     raise typer.Exit(code)
+
+
+@certificates.command("ask")
+def ask_about_certificate(
+    number: Number,
+    as_json: Json = False,
+) -> None:
+    """Ask the CA now whether it stands by a certificate and when it wants it renewed, and show what it says."""
+    from operations import certificates as operations
+    from operations import standing
+
+    with acting() as context:
+        if not run(standing.ask(context, number, _CA_ANSWERS_WITHIN)):
+            raise Unavailable(f"The CA has not answered yet: `certgate certificate show {number}` shows what it says.")
+        detail = operations.show(context, number)
+    fields = {"CA": detail.order.ca, "CA stands by it": _standing(detail), "CA's window": _window(detail)}
+    emit_fields({"standing": plain(detail.standing), "window": plain(detail.window)}, as_json, fields)
 
 
 @certificates.command("revoke")

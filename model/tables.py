@@ -518,16 +518,17 @@ class Certificate(SQLModel, table=True):
 
 class CertificateImport(SQLModel, table=True):
     """Certificates are taken over from a CA's own list. `state` is ``listing``, ``listed``, ``taking``, ``done`` or
-    ``failed``; what is in the list stands in `ListedCertificate`."""
+    ``failed``; what is in the list stands in `ListedCertificate`. It is a note on what was done, and keeps nobody from
+    removing the CA, organization or gateway that it names."""
 
     __tablename__ = "certificate_import"
     id: int | None = Field(default=None, primary_key=True)
-    authority_id: int = Field(foreign_key="certificate_authority.id", index=True)
-    organization_id: int = Field(foreign_key="organization.id", index=True)
-    department_id: int | None = Field(default=None, foreign_key="department.id")
-    gateway_id: int = Field(foreign_key="gateway.id")
-    profile_id: int = Field(foreign_key="certificate_profile.id")
-    administrator_id: int = Field(foreign_key="administrator.id")
+    authority_id: int = Field(index=True)
+    organization_id: int = Field(index=True)
+    department_id: int | None = None
+    gateway_id: int
+    profile_id: int
+    administrator_id: int
     auto_renew: bool = False
     state: str = Field(default="listing", max_length=16)
     message: str | None = _text()

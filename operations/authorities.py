@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -69,6 +70,7 @@ class AuthorityRow:
     is_private: bool
     active: bool
     settings: dict[str, Any] = field(default_factory=dict)
+    networks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,12 @@ def edit(
     settings: Mapping[str, str] | None = None,
     reached_from: ReachedFrom | None = None,
     active: bool | None = None,
+    networks: Sequence[str] | None = None,
     seen: AuthorityRow | None = None,
 ) -> AuthorityRow:
-    """Change a CA: `settings` are laid over those that are set, an empty word takes one back to its default; `seen` is
-    the CA as the change was made up. Raises `NotFound`, `InvalidInput`, `Conflict` (somebody else changed it
+    """Change a CA: `settings` are laid over those that are set, an empty word takes one back to its default; `networks`
+    (CIDR) are those in which its OCSP responders and CRLs may be besides public addresses; `seen` is the CA as the
+    change was made up. Raises `NotFound`, `InvalidInput`, `Conflict` (somebody else changed it
     meanwhile), `NotPermitted`."""
     with context.acting("ca.edited", "ca") as session:
         context.require_owner("edit CAs")
@@ -142,6 +146,8 @@ def edit(
         if settings is not None:
             row.settings = checked_settings("cas", row.type, settings, row.settings)
         row.reached_from = reached_from or row.reached_from
+        if networks is not None:
+            row.networks = [_network(one) for one in networks]
         changed = active is not None and active != row.active
         if active is not None:
             row.active = active
@@ -304,6 +310,13 @@ def _new(session: Session, new: NewAuthority) -> CertificateAuthority:
     )
 
 
+def _network(given: str) -> str:
+    try:
+        return str(ipaddress.ip_network(given.strip()))
+    except ValueError:
+        raise InvalidInput(f"{given!a} is no network: write it as 10.0.0.0/8 or fd00::/8.") from None
+
+
 def _refuse_twin(session: Session, name: str) -> None:
     if session.exec(select(CertificateAuthority.id).where(CertificateAuthority.name == name)).first() is not None:
         raise Conflict(f"There is a CA {name!r} already.")
@@ -318,4 +331,5 @@ def _row(context: Context, row: CertificateAuthority) -> AuthorityRow:
         is_private=row.is_private,
         active=row.active,
         settings=dict(row.settings) if context.actor.owns_everything else {},
+        networks=list(row.networks) if context.actor.owns_everything else [],
     )

@@ -168,6 +168,9 @@ async def take(context: Context, import_id: int, orders: Sequence[str] | None = 
     with context.acting("certificate.import", "import", import_id) as session:
         context.require_owner("import certificates")
         row = _found(session, import_id)
+        gone = _gone(session, row)
+        if gone is not None:
+            raise Conflict(f"The {gone} of import {import_id} was removed: import again with another one.")
         if row.state in RUNNING:
             raise Conflict(f"Import {import_id} is being worked on ({row.state}): wait until that is over.")
         _choose(session, import_id, orders)
@@ -333,6 +336,22 @@ def _name(session: Session, row: CertificateImport) -> str:
     return session.get_one(CertificateAuthority, row.authority_id).name
 
 
+def _called(row: CertificateAuthority | Organization | Department | Gateway | CertificateProfile | None) -> str:
+    """An import outlives what it names."""
+    return row.name if row is not None else "(removed)"
+
+
+def _gone(session: Session, row: CertificateImport) -> str | None:
+    """What the import needs and was removed since."""
+    needed = (
+        ("CA", CertificateAuthority, row.authority_id),
+        ("organization", Organization, row.organization_id),
+        ("gateway", Gateway, row.gateway_id),
+        ("profile", CertificateProfile, row.profile_id),
+    )
+    return next((what for what, table, number in needed if session.get(table, number) is None), None)
+
+
 def _counts(session: Session, import_id: int) -> dict[str, int]:
     statement = select(ListedCertificate.state, func.count()).where(ListedCertificate.import_id == import_id)
     return dict(session.exec(statement.group_by(ListedCertificate.state)).all())
@@ -342,11 +361,11 @@ def _view(session: Session, row: CertificateImport) -> ImportView:
     counts = _counts(session, identity(row))
     return ImportView(
         id=identity(row),
-        ca=_name(session, row),
-        organization=session.get_one(Organization, row.organization_id).name,
-        department=session.get_one(Department, row.department_id).name if row.department_id else None,
-        gateway=session.get_one(Gateway, row.gateway_id).name,
-        profile=session.get_one(CertificateProfile, row.profile_id).name,
+        ca=_called(session.get(CertificateAuthority, row.authority_id)),
+        organization=_called(session.get(Organization, row.organization_id)),
+        department=_called(session.get(Department, row.department_id)) if row.department_id else None,
+        gateway=_called(session.get(Gateway, row.gateway_id)),
+        profile=_called(session.get(CertificateProfile, row.profile_id)),
         auto_renew=row.auto_renew,
         state=row.state,
         message=row.message,

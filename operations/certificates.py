@@ -137,6 +137,7 @@ class CertificateDetail:
     replaces_id: int | None
     successor_request_id: int | None
     may_replace: bool
+    may_ask: bool
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,9 @@ def show(context: Context, certificate_id: int) -> CertificateDetail:
             successor_request_id=open_request,
             may_replace=unreplaceable(certificate, open_request) is None
             and context.actor.may(Privilege.REPLACE, scope),
+            may_ask=certificate.status == CertificateStatus.ISSUED
+            and certificate.active
+            and context.actor.may(Privilege.RENEW, scope),
         )
 
 

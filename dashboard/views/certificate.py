@@ -13,7 +13,7 @@ from dashboard.views import certificate_replacement
 from dashboard.views.certificate_replacement import REASONS
 from model.errors import InvalidInput, NotFound
 from model.states import CertificateStatus, OrderWay
-from operations import certificates
+from operations import certificates, standing
 from operations.certificates import CertificateDetail, InstallationView
 from operations.context import Context, now
 
@@ -84,6 +84,8 @@ def _head(context: Context, detail: CertificateDetail) -> None:
             )
             if detail.may_renew and st.button("Renew now", icon=":material/autorenew:", key="renew"):
                 _renew(context, row.id)
+            if detail.may_ask and st.button("Ask the CA", icon=":material/contact_support:", key="ask-ca"):
+                _ask_ca(context, row.id)
             if detail.may_replace:
                 st.button(
                     "Replace",
@@ -158,11 +160,11 @@ def _order(detail: CertificateDetail) -> str:
 
 
 def _standing(detail: CertificateDetail) -> str | None:
-    standing = detail.standing
-    if standing.found_revoked_at is not None:
-        return f"No, it revoked it; seen {words.when(standing.found_revoked_at, zone())} ({standing.source})"
-    if standing.asked_at is not None:
-        return f"Yes, {words.when(standing.asked_at, zone())} ({standing.source})"
+    told = detail.standing
+    if told.found_revoked_at is not None:
+        return f"No, it revoked it; seen {words.when(told.found_revoked_at, zone())} ({told.source})"
+    if told.asked_at is not None:
+        return f"Yes, {words.when(told.asked_at, zone())} ({told.source})"
     return None
 
 
@@ -206,6 +208,15 @@ def _renew(context: Context, certificate_id: int) -> None:
         number = bridge().run(certificates.renew(context, certificate_id))
         actions.tell("success", f"Certificate {certificate_id} is renewed by this request.")
         places.go(places.REQUEST, id=str(number))
+
+
+def _ask_ca(context: Context, certificate_id: int) -> None:
+    with guard.guarded(), st.spinner("Asking the CA …"):
+        if bridge().run(standing.ask(context, certificate_id)):
+            actions.tell("success", "The CA was asked; what it says stands below.")
+        else:
+            actions.tell("info", "The CA has not answered yet; open this page again to see what it says.")
+        st.rerun()
 
 
 def _ask(certificate_id: int) -> None:

@@ -150,6 +150,7 @@ def _progress(number: int) -> None:
     with guard.guarded():
         view = certificate_import.show(session.context(), number)
         if not view.running:
+            actions.forget_told()
             st.rerun()
         if view.state == "listing":
             st.progress(0, text=f"The CA's list is being read: {sum(view.counts.values()):,} lines so far.")

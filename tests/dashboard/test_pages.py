@@ -10,9 +10,10 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import guard
 from model.errors import Conflict
-from model.states import CertificateStatus, Privilege, Role
-from model.tables import Administrator, CertificateRequest
+from model.states import CertificateStatus, Privilege, RequestOrigin, Role
+from model.tables import Administrator, Certificate, CertificateImport, CertificateRequest, ListedCertificate
 from operations import requests
+from operations.replacement import Replacement
 from tests.dashboard.conftest import Visit, labels, texts
 from tests.dashboard.scene import HOSTILE, Scene, administrator
 
@@ -349,6 +350,79 @@ def test_a_revocation_names_what_will_be_revoked(visit: Visit, scene: Scene) -> 
     assert "An endpoint serves this certificate" in texts(app)
     app.button(key="dialog-confirm").click().run()
     assert "No Temporal server runs for" in texts(app)
+
+
+def test_a_replacement_names_what_will_be_changed_and_how(
+    visit: Visit, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, Replacement]] = []
+
+    async def replaced(_: object, number: int, wanted: Replacement) -> int:
+        asked.append((number, wanted))
+        return 77
+
+    monkeypatch.setattr("dashboard.views.certificate_replacement.replace", replaced)
+    number = scene.certificates["served"]
+    app = visit("certificate", id=str(number))
+    app.button(key="replace").click().run()
+    assert f"Certificate {number}: shop.example.com" in texts(app)
+    app.text_input(key="replace-reason").set_value("the key was seen elsewhere")
+    app.checkbox(key="replace-revoke").set_value(True).run()
+    app.selectbox(key="replace-revocation").set_value("The private key was compromised")
+    app.button(key="dialog-confirm").click().run()
+    assert asked == [(number, Replacement("the key was seen elsewhere", True, None, "keyCompromise"))]
+    assert f"Certificate {number} is being replaced by request 77." in texts(app)
+
+
+def test_what_the_ca_says_stands_on_the_page_of_a_certificate(visit: Visit, scene: Scene) -> None:
+    number, day = scene.certificates["served"], timedelta(days=1)
+    with scene.database.write() as session:
+        row = session.get_one(Certificate, number)
+        row.suggested_start, row.suggested_end = row.not_after - 3 * day, row.not_after - day
+        row.suggested_at, row.suggestion_url = row.not_after - 2 * day, "https://ca.example.org/why"
+        row.standing_source, row.standing_at = "OCSP", row.not_before
+        row.standing_note = "The CRL of http://ca.example.org is stale."
+        session.add(row)
+        request = session.get_one(CertificateRequest, row.request_id)
+        request.origin, request.order_number = RequestOrigin.IMPORTED, "P-7"
+        session.add(request)
+    page = texts(visit("certificate", id=str(number)))
+    for expected in (
+        "P-7, imported",
+        "(OCSP)",
+        "; ours is ",
+        "is not known: The CRL of http://ca.example.org is stale.",
+    ):
+        assert expected in page
+
+
+def test_an_import_is_shown_with_its_lines_and_only_to_owners(visit: Visit, scene: Scene) -> None:
+    with scene.database.write() as session:
+        certificate = session.get_one(Certificate, scene.certificates["served"])
+        request = session.get_one(CertificateRequest, certificate.request_id)
+        row = CertificateImport(
+            authority_id=request.authority_id,
+            organization_id=request.organization_id,
+            gateway_id=request.gateway_id,
+            profile_id=request.profile_id,
+            administrator_id=request.requester_id,
+            state="listed",
+            message="CA lists 2 certificates, 1 of them known.",
+            created_at=request.created_at,
+            updated_at=request.created_at,
+        )
+        session.add(row)
+        session.flush()
+        for order, state in (("A-1", "new"), ("A-2", "known")):
+            session.add(ListedCertificate(import_id=row.id or 0, order_number=order, common_name="a", state=state))
+        number = row.id
+    app = visit("import-certificates", id=str(number))
+    assert "CA lists 2 certificates, 1 of them known." in texts(app)
+    assert list(app.dataframe[0].value["Order"]) == ["A-1", "A-2"]
+    assert "Import all 1 that are new" in labels(app)
+    app.button(key="import-all").click().run()
+    assert "1 certificates of CA" in texts(app)
+    assert "Import certificates" in texts(visit("import-certificates"))
 
 
 def test_a_refused_renewal_is_shown(visit: Visit, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ from operations import (
     roles,
     sessions,
     single_sign_on,
+    standing,
     submission,
     trust,
 )
@@ -378,6 +379,7 @@ TABLE: dict[str, Row] = {
     "certificate_import.show": owners(lambda c, r: _missing(lambda: certificate_import.show(c, 1))),
     "certificate_import.listing": owners(lambda c, r: certificate_import.listing(c)),
     "certificate_import.lines": owners(lambda c, r: _missing(lambda: certificate_import.lines(c, 1))),
+    "standing.ask": Row(lambda c, r: standing.ask(c, 1), bare=REFUSED, stranger=HIDDEN),
     "replacement.replace": Row(lambda c, r: replacement.replace(c, 1), bare=REFUSED, stranger=HIDDEN),
     "certificates.set_auto_renew": Row(
         lambda c, r: certificates.set_auto_renew(c, 1, False), bare=REFUSED, stranger=HIDDEN

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from connectors import registry
-from connectors.ca.contract import HeldCertificate, Order, OrderRequest, RenewalInformation, Standing
-from connectors.errors import ConnectorError
+from connectors.ca.contract import (
+    HeldCertificate,
+    Order,
+    OrderRequest,
+    RenewalInformation,
+    RevokeRequest,
+    Standing,
+)
+from connectors.errors import ConnectorError, Retryable
 from connectors.registry import ConnectorType
 from tests.support.rogue import RogueAuthority, RogueSettings
 
@@ -21,14 +29,16 @@ class SpeakingAuthority(RogueAuthority):
     windows: dict[str, RenewalInformation] = {}  # noqa: RUF012
     standings: dict[str, Standing] = {}  # noqa: RUF012
     ways: list[str] = []  # noqa: RUF012
+    revoked: list[RevokeRequest] = []  # noqa: RUF012
     trouble: ConnectorError | None = None
+    late = 0
     asked = 0
 
     @classmethod
     def forget(cls) -> None:
         """As new."""
         cls.orders, cls.windows, cls.standings, cls.ways = {}, {}, {}, []
-        cls.trouble, cls.asked = None, 0
+        cls.revoked, cls.trouble, cls.late, cls.asked = [], None, 0, 0
 
     async def renewal_information(self, certificate: HeldCertificate) -> RenewalInformation | None:
         """As the test has it."""
@@ -40,6 +50,12 @@ class SpeakingAuthority(RogueAuthority):
         if self.trouble is not None:
             raise self.trouble
         return self.standings.get(certificate.serial_number, Standing(False, "CA"))
+
+    async def revoke(self, request: RevokeRequest) -> None:
+        """Done, but for the first `late` times its answer is lost."""
+        self.revoked.append(request)
+        if len(self.revoked) <= self.late:
+            raise Retryable("The speaking CA did not answer in time.", timedelta(milliseconds=50))
 
     async def renew(self, request: OrderRequest) -> Order:
         """A new order that names the earlier one."""

@@ -26,8 +26,9 @@ from model.tables import (
     Notification,
     TrustedCertificate,
 )
-from operations import authority_news, reconcile
+from operations import authority_news, certificates, reconcile
 from operations.lookup import identity
+from operations.replacement import Replacement, replace
 from tests.support.rogue import RogueAuthority
 from tests.support.speaking import SpeakingAuthority, install_speaking
 from tests.support.world import World, wait_until
@@ -292,3 +293,47 @@ async def test_every_ca_has_its_watch_and_a_removed_one_ends_it(shared_world: Wo
     assert (await handle.result()).message == "The CA was removed."
     for other in shared_world.rows(CertificateAuthority):
         await shared_world.client.get_workflow_handle(naming.authority_workflow(other.id)).terminate()
+
+
+async def test_a_ca_that_answers_late_has_revoked_once_it_says_so(shared_world: World, speaking: str) -> None:
+    first = await in_use(shared_world, speaking, "late-revocation.example.org")
+    SpeakingAuthority.late = 2
+    result = await certificates.revoke(shared_world.context("bob"), identity(first), "affiliationChanged")
+    assert result.revoked
+    assert [(one.order_number, one.serial_number) for one in SpeakingAuthority.revoked] == [
+        ("R-1", first.serial_number)
+    ] * 3
+    assert {one.reason for one in SpeakingAuthority.revoked} == {RevocationReason.AFFILIATION_CHANGED}
+    seen = now_is(shared_world, first)
+    assert (seen.status, seen.revocation_reason, seen.found_revoked_at) == (
+        CertificateStatus.REVOKED,
+        "affiliationChanged",
+        None,
+    )
+
+
+async def test_a_renewal_goes_to_the_cas_own_and_to_another_ca_once_the_profile_says_so(
+    shared_world: World, speaking: str
+) -> None:
+    admin = shared_world.context("admin")
+    first = await in_use(shared_world, speaking, "moving-house.example.org")
+    second = await renewed(shared_world, await certificates.renew(admin, identity(first)))
+    assert SpeakingAuthority.ways == ["renew R-1"]
+    third = await renewed(shared_world, await replace(admin, identity(second), Replacement("lost laptop")))
+    assert SpeakingAuthority.ways == ["renew R-1", "replace R-2: lost laptop"]
+    with shared_world.database.write() as session:
+        profile = session.exec(select(CertificateProfile).where(CertificateProfile.name == speaking)).one()
+        profile.authority_id = 1
+        session.add(profile)
+    fourth = await renewed(shared_world, await certificates.renew(admin, identity(third)))
+    with shared_world.database.read() as session:
+        request = session.get_one(CertificateRequest, fourth.request_id)
+        assert (request.authority_id, request.order_way) == (1, OrderWay.RENEW)
+    assert SpeakingAuthority.ways == ["renew R-1", "replace R-2: lost laptop"]
+
+
+async def renewed(world: World, request_id: int) -> Certificate:
+    """The certificate of a request that renews or replaces, in use."""
+    await world.workflow(request_id).result()
+    with world.database.read() as session:
+        return session.exec(select(Certificate).where(Certificate.request_id == request_id)).one()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -141,16 +141,21 @@ async def test_with_automatic_renewal_the_watch_begins(shared_world: World) -> N
 
 
 class ListingAuthority(SpeakingAuthority):
-    """A CA with pages of any length: the first has 1,203 lines, the second those of `given`, by order number."""
+    """A CA with pages of any length: the first has 1,205 lines, the second those of `given`, by order number."""
 
     given: dict[str, IssuedCertificate | Exception] = {}  # noqa: RUF012  (shared on purpose, as its base's)
 
     async def certificates(self, page: str | None = None) -> CertificatePage:
         """One line stands there thrice."""
         lines = [ListedCertificate(number, f"{number.lower()}.example.org", status="Issued") for number in self.given]
+        past = datetime(2020, 1, 1, tzinfo=UTC)
+        over = [
+            ListedCertificate("REVOKED", "revoked.example.org", status="Revoked"),
+            ListedCertificate("ENDED", "ended.example.org", status="Issued", not_after=past),
+        ]
         filler = [ListedCertificate(f"F-{number}", f"f{number}.example.org") for number in range(1200)]
         if page is None:
-            return CertificatePage([*filler, *lines[:1] * 3], next="two", total=1204)
+            return CertificatePage([*over, *filler, *lines[:1] * 3], next="two", total=1206)
         return CertificatePage(lines)
 
     async def certificate(self, order_number: str) -> IssuedCertificate:
@@ -200,7 +205,7 @@ async def test_pages_of_any_length_and_certificates_that_are_wrong(
     )
     new = NewImport(ca, bootstrap.FIRST_ORGANIZATION, bootstrap.LOCAL_GATEWAY)
     listed = await over(shared_world, await certificate_import.begin(admin, new))
-    assert (listed.state, sum(listed.counts.values())) == ("listed", 1200 + len(pages))
+    assert (listed.state, sum(listed.counts.values())) == ("listed", 1202 + len(pages))
     done = await over(shared_world, await certificate_import.take(admin, listed.id, list(pages)))
     found = {row.order_number: row for row in certificate_import.lines(admin, done.id, limit=2000).rows}
     assert {number: found[number].state for number in pages} == {
@@ -213,6 +218,8 @@ async def test_pages_of_any_length_and_certificates_that_are_wrong(
         "GONE": "refused",
     }
     assert "It expired" in (found["EXPIRED"].note or "")
+    assert (found["REVOKED"].state, found["REVOKED"].note) == ("refused", "The CA has revoked it.")
+    assert (found["ENDED"].state, found["ENDED"].note) == ("refused", "It expired on 2020-01-01 00:00 UTC.")
     assert "shop.example.com" in (found["STRANGE"].note or "")
     assert found["GONE"].note == "The CA no longer has it."
     assert "The chain is incomplete" in (found["GOOD"].note or "")
