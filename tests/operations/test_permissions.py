@@ -554,7 +554,7 @@ TABLE: dict[str, Row] = {
     "authorities.check": owners(lambda c, r: authorities.check(c, "private", r.surroundings)),
     "authorities.abilities": owners(lambda c, r: authorities.abilities(c, "private", r.surroundings)),
     "authorities.profiles": owners(lambda c, r: authorities.profiles(c, "private", r.surroundings)),
-    "orders.listing": Row(lambda c, r: orders.listing(c).total, [0], [0], [0], [0], [0]),
+    "orders.listing": Row(lambda c, r: orders.listing(c).total, 0, 0, 0, 0, 0),
     "orders.counts": Row(lambda c, r: orders.counts(c)),
     "authorities.orders": owners(lambda c, r: authorities.orders(c, "private", r.surroundings)),
     "authorities.release": owners(lambda c, r: authorities.release(c, "private", "P-000001", r.surroundings)),
