@@ -157,6 +157,7 @@ def _keep(
         pem=checked.leaf,
         chain_pem=checked.chain,
         serial_number=x509.serial_hex(leaf),
+        issuer=x509.distinguished_name(leaf.issuer),
         fingerprint=fingerprint,
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,

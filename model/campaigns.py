@@ -16,7 +16,15 @@ from model import access
 from model.errors import CertgateError
 from model.rules import campaigns, delegation, names, permissions
 from model.rules.permissions import Grant, Scope
-from model.states import CampaignState, CampaignWay, CertificateStatus, ConnectionStatus, ItemState, Privilege
+from model.states import (
+    CampaignState,
+    CampaignWay,
+    CertificateStatus,
+    ConnectionStatus,
+    ItemState,
+    Privilege,
+    RequestOrigin,
+)
 from model.tables import (
     Campaign,
     CampaignItem,
@@ -58,7 +66,7 @@ class Target:
 @dataclass(frozen=True)
 class Candidate:
     """A certificate that may be replaced. `obstacle` is why it can't be; `away`: its gateway is known not to be there;
-    `authority` is the CA that would issue."""
+    `authority` is the CA that would issue. `imported`: it was issued elsewhere, and never approved here."""
 
     certificate_id: int
     common_name: str
@@ -71,6 +79,7 @@ class Candidate:
     endpoint: str | None
     endpoint_type: str | None
     binding: str | None
+    imported: bool
     issued_by: str
     authority: str
     obstacle: campaigns.Obstacle | None
@@ -142,6 +151,7 @@ def candidates(
                 endpoint=row.endpoint,
                 endpoint_type=row.endpoint_type,
                 binding=row.binding,
+                imported=row.origin == RequestOrigin.IMPORTED,
                 issued_by=row.authority,
                 authority=authority or "",
                 obstacle=campaigns.obstacle(facts),
@@ -308,6 +318,7 @@ def _statement(way: CampaignWay, campaign_id: int | None) -> Any:
         col(Certificate.replaced_by_id),
         before.c.gateway_id,
         before.c.binding,
+        before.c.origin,
         col(Gateway.name).label("gateway"),
         col(Gateway.name_key).label("gateway_key"),
         col(Gateway.active).label("gateway_active"),

@@ -18,7 +18,6 @@ from model.campaigns import Candidate, Target
 from model.errors import InvalidInput
 from model.keys import KeyAlgorithm
 from model.rules import approval, campaigns
-from model.rules.permissions import Scope
 from model.states import CampaignWay, CertificateStatus
 from model.tables import (
     Certificate,
@@ -356,16 +355,17 @@ _ALIKE = {
 def _approvals(
     context: Context, session: Session, ready: Sequence[Candidate], names: dict[int, str]
 ) -> list[Approvals]:
-    """As the requests will be judged (`activities/admission.py`): renewals with the same names may need nobody."""
-    found = []
-    for organization_id, count in Counter(one.organization_id for one in ready).most_common():
-        rules = access.rules_of(access.policy_for(session, organization_id))
+    """As the requests will be judged (`activities/admission.py`): a renewal of what was approved may need nobody."""
+    found: Counter[tuple[int, int]] = Counter()
+    rules = {number: access.rules_of(access.policy_for(session, number)) for number in names}
+    for one in ready:
+        policy = rules[one.organization_id]
         automatic = approval.automatic(
-            rules, renewal=True, same_names=True, requester=context.actor.grants, scope=Scope(organization_id)
+            policy, renewal=True, same_names=not one.imported, requester=context.actor.grants, scope=one.scope
         )
         if automatic is None:
-            found.append(Approvals(names[organization_id], count, max(1, rules.approvals_required)))
-    return found
+            found[one.organization_id, max(1, policy.approvals_required)] += 1
+    return [Approvals(names[number], count, each) for (number, each), count in found.most_common()]
 
 
 def _names(session: Session, organizations: Iterable[int]) -> dict[int, str]:
