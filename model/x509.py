@@ -1,9 +1,10 @@
-"""X.509 for all rooms: reading, naming, ordering and verifying certificates. Pure: no network, no clock, no files.
+"""X.509 for all rooms: reading, naming and ordering certificates. Pure: no network, no clock, no files.
 
 CertificateProblem      what is wrong with a certificate or a signing request (see also `model/rules/certificates.py`)
-└── ChainProblem        the path to a trust anchor does not hold
+└── ChainProblem        the path to a trust anchor does not hold (`model/paths.py` finds and verifies it)
     ├── ChainWrong          a certificate in it is wrong; more certificates will not mend it
     └── ChainIncomplete     an issuer is missing; `missing_issuer` names it
+        ├── IssuerOutOfTime     it is there, and its life is over or has not begun; a newer one would do
         └── RootNotTrusted      complete up to a root that is not among the trust anchors
 
 Fingerprints and key identifiers are SHA-256, lower-case hex without colons. Chains start with the issuer of the leaf.
@@ -13,23 +14,24 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from model.errors import CertgateError, InvalidInput
 from model.keys import KeyAlgorithm
 
 MAX_PEM_CHARACTERS = 1_000_000
 MAX_PATH_LENGTH = 10
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 #]+)-----([^-]*)-----END \1-----")
 ExtensionT = TypeVar("ExtensionT", bound=x509.ExtensionType)
 
 
@@ -46,11 +48,27 @@ class ChainWrong(ChainProblem):
 
 
 class ChainIncomplete(ChainProblem):
-    """The path ends before a trust anchor; `missing_issuer` is the distinguished name (RFC 4514) to look for."""
+    """The path ends before a trust anchor; `missing_issuer` is the distinguished name (RFC 4514) to look for.
 
-    def __init__(self, message: str, missing_issuer: str) -> None:
+    `ends` are the certificates whose issuer is wanted. `awaited` are the names, the missing one first, of all CAs on
+    the ways up: a further certificate of any of these may complete the chain, one of another name can't.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        missing_issuer: str,
+        ends: Sequence[x509.Certificate] = (),
+        awaited: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
         self.missing_issuer = missing_issuer
+        self.ends = tuple(ends)
+        self.awaited = tuple(dict.fromkeys([missing_issuer, *awaited]))
+
+
+class IssuerOutOfTime(ChainIncomplete):
+    """An issuer's life is over or has not begun; `missing_issuer` is its name, since a newer certificate may do."""
 
 
 class RootNotTrusted(ChainIncomplete):
@@ -66,25 +84,74 @@ def load_certificates(pem: str) -> list[x509.Certificate]:
         for certificate in found:
             _ = certificate.extensions, certificate.public_key()  # parsed late by the library; a fault must show here
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidInput(f"The text is not a readable PEM certificate: {_short(error)}.") from None
+        raise InvalidInput(f"The text is not a readable PEM certificate: {short(error)}.") from None
     return found
 
 
 def read_certificates(content: bytes) -> list[x509.Certificate]:
-    """All certificates of a file: PEM (any number) or DER (one). Raises `InvalidInput`, also for a file that holds a
-    private key: it was meant to stay where it is."""
-    if b"PRIVATE KEY-----" in content:
+    """All certificates of a file, each once, in its order: PEM (any number, PKCS#7 among them), DER (one), or PKCS#7 in
+    DER (RFC 2315 section 9.1 without signers, as ``.p7b`` and ``.p7c`` files are). Raises `InvalidInput`, also for a
+    file that holds a private key: it was meant to stay where it is."""
+    if _has_private_key(content):
         raise InvalidInput("There is a private key in it, so nothing of it was read: give only certificates.")
-    if b"-----BEGIN" in content:
-        return load_certificates(content.decode("utf-8", "replace"))
     if len(content) > MAX_PEM_CHARACTERS:
-        raise InvalidInput(f"The file is larger than {MAX_PEM_CHARACTERS} bytes; give only certificates.")
+        raise InvalidInput(f"It is larger than {MAX_PEM_CHARACTERS} bytes: give only certificates.")
+    if not content.strip():
+        raise InvalidInput("It is empty: there is no certificate in it, neither as PEM nor as DER, nor as PKCS#7.")
+    found = _read_pem(content) if b"-----BEGIN" in content else _read_der(content)
+    return list(dict.fromkeys(found))
+
+
+def _read_pem(content: bytes) -> list[x509.Certificate]:
+    """In the order of the text, whatever stands between the blocks (RFC 7468 section 2)."""
+    found: list[x509.Certificate] = []
+    for block in _PEM_BLOCK.finditer(content):
+        if block[1] in (b"PKCS7", b"CMS", b"PKCS #7 SIGNED DATA"):
+            try:
+                found += _read_der(base64.b64decode(block[2], validate=False))
+            except ValueError:
+                raise InvalidInput("The text is not a readable PEM PKCS#7 file.") from None
+        elif block[1].endswith(b"CERTIFICATE"):
+            found += load_certificates(block[0].decode("ascii", "replace"))
+    return found or load_certificates(content.decode("ascii", "replace"))
+
+
+def _read_der(content: bytes) -> list[x509.Certificate]:
     try:
-        found = x509.load_der_x509_certificate(content)
-        _ = found.extensions, found.public_key()
+        found = [x509.load_der_x509_certificate(content)]
     except (ValueError, UnsupportedAlgorithm):
-        raise InvalidInput("There is no certificate in it, neither as PEM nor as DER.") from None
-    return [found]
+        try:
+            found = pkcs7.load_der_pkcs7_certificates(content)
+        except (ValueError, UnsupportedAlgorithm):
+            raise InvalidInput(f"There is no certificate in it{_looks_like(content)}.") from None
+    try:
+        for one in found:
+            _ = one.extensions, one.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(f"A certificate in it can't be read: {short(error)}.") from None
+    return found
+
+
+def _has_private_key(content: bytes) -> bool:
+    if b"PRIVATE KEY-----" in content:
+        return True
+    try:
+        serialization.load_der_private_key(content, None)
+    except TypeError:
+        # It would open with a passphrase.
+        return True
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _looks_like(content: bytes) -> str:
+    start = content[:200].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return ": it is a web page"
+    if content[:1] == b"\x30" and b"\x02\x01\x03\x30" in content[:12]:
+        return ": it is a PKCS#12 file, which may hold a private key, so it was not opened"
+    return ", neither as PEM nor as DER, nor as PKCS#7"
 
 
 def load_certificate(pem: str) -> x509.Certificate:
@@ -106,7 +173,7 @@ def load_csr(pem: str) -> x509.CertificateSigningRequest:
         csr = x509.load_pem_x509_csr(pem.encode("ascii", "replace"))
         _ = csr.extensions, csr.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidInput(f"The text is not a readable PEM certificate signing request: {_short(error)}.") from None
+        raise InvalidInput(f"The text is not a readable PEM certificate signing request: {short(error)}.") from None
     return csr
 
 
@@ -204,8 +271,19 @@ def distinguished_name(name: x509.Name) -> str:
 
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
-    """Issued by itself, signature included: a root."""
-    return certificate.subject == certificate.issuer and is_signed_by(certificate, certificate)
+    """Issued by itself, signature included: a root.
+
+    The signature of an old root may be of a kind that nobody verifies any more (SHA-1), and need not be: a trust anchor
+    is trusted for other reasons (RFC 5280 section 6.1.1). Its name and key identifiers are what it is known by then.
+    """
+    if certificate.subject != certificate.issuer:
+        return False
+    if weak_hash(certificate) is None:
+        return is_signed_by(certificate, certificate)
+    authority = extension(certificate, x509.AuthorityKeyIdentifier)
+    own = extension(certificate, x509.SubjectKeyIdentifier)
+    by_another = authority is not None and authority.key_identifier is not None
+    return not by_another or (own is not None and authority is not None and authority.key_identifier == own.digest)
 
 
 def order_chain(
@@ -228,33 +306,6 @@ def order_chain(
         chain.append(issuer)
         current = issuer
     return chain
-
-
-def verify_chain(
-    leaf: x509.Certificate,
-    chain: Iterable[x509.Certificate],
-    anchors: Sequence[x509.Certificate],
-    names: Sequence[str],
-    at: datetime,
-) -> list[x509.Certificate]:
-    """The path from `leaf` to one of `anchors` (both included), valid for a TLS server with `names` at time `at`.
-
-    `chain` may be in any order and have strangers. Two opinions must agree: a walk of our own, which knows how to say
-    what is wrong, and the path validation of `cryptography` (RFC 5280 section 6, name constraints included). Where an
-    issuer has an Edwards-curve key, which that library refuses because the web's CAs may not have one, ours stands
-    alone. Raises `ChainWrong`, `ChainIncomplete` or `RootNotTrusted`.
-    """
-    path = _find_path(leaf, list(chain), anchors)
-    _check_path(path, at)
-    present = subject_names(leaf)
-    for name in names:
-        if not any(covers(one, name) for one in present):
-            raise ChainWrong(f"The certificate is not valid for {name}.")
-    if not any(isinstance(one.public_key(), ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) for one in path[1:]):
-        _ask_library(path, [*names, *present][0], at)
-    else:
-        _refuse_unjudged(path)
-    return path
 
 
 def covers(certified: str, name: str) -> bool:
@@ -311,135 +362,54 @@ def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     return True
 
 
-def _called(certificate: x509.Certificate) -> str:
+def called(certificate: x509.Certificate) -> str:
     """How a message calls a certificate; a leaf may have names only in its extension (RFC 5280 section 4.1.2.6)."""
     names = [] if certificate.subject.rdns else subject_names(certificate)
     return f"the certificate for {names[0]}" if names else distinguished_name(certificate.subject)
 
 
-def _find_path(
-    leaf: x509.Certificate, pool: list[x509.Certificate], anchors: Sequence[x509.Certificate]
-) -> list[x509.Certificate]:
-    """Depth first, because cross-signed intermediates give several ways up and only one may end at an anchor."""
-    longest = [leaf]
-
-    def climb(path: list[x509.Certificate]) -> list[x509.Certificate] | None:
-        nonlocal longest
-        current = path[-1]
-        if len(path) > 1 and current in anchors:
-            return path
-        if len(path) > len(longest):
-            longest = path
-        if len(path) > MAX_PATH_LENGTH:
-            return None
-        for issuer in [*anchors, *pool]:
-            if issuer not in path and issuer.subject == current.issuer and is_signed_by(current, issuer):
-                found = climb([*path, issuer])
-                if found:
-                    return found
-        return None
-
-    found = climb([leaf])
-    if found:
-        return found
-    last = longest[-1]
-    issuer, subject = distinguished_name(last.issuer), _called(last)
-    if is_self_signed(last):
-        raise RootNotTrusted(f"The chain ends at {subject}, which is not among the trust anchors.", subject)
-    if any(one.subject == last.issuer for one in [*anchors, *pool] if one not in longest):
-        raise ChainWrong(f"The key of {issuer} did not sign {subject}, which names it as its issuer.")
-    raise ChainIncomplete(
-        f"The chain is incomplete: the certificate of {issuer}, issuer of {subject}, is missing.", issuer
-    )
-
-
-def _check_path(path: list[x509.Certificate], at: datetime) -> None:
-    names = subject_names(path[0])
-    if not names:
-        raise ChainWrong("The certificate has no subject alternative name.")
-    for depth, certificate in enumerate(path):
-        subject = _called(certificate)
-        if at < certificate.not_valid_before_utc:
-            raise ChainWrong(
-                f"The life of {subject} begins only on {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
-            )
-        if at > certificate.not_valid_after_utc:
-            raise ChainWrong(f"The life of {subject} ended on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.")
-        usages = _extension(certificate, x509.ExtendedKeyUsage)
-        purposes = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-        # A root's own EKU says nothing about those below it; an intermediate's does (CA/Browser Forum, RFC 5280
-        # 4.2.1.12).
-        if usages is not None and purposes.isdisjoint(usages) and depth < len(path) - 1:
-            raise ChainWrong(f"The extended key usage of {subject} lacks serverAuth: it is not meant for TLS servers.")
-        if depth:
-            _check_issuer(certificate, depth, names)
-
-
-def _check_issuer(certificate: x509.Certificate, depth: int, names: Sequence[str]) -> None:
-    subject = distinguished_name(certificate.subject)
-    basic = _extension(certificate, x509.BasicConstraints)
-    if basic is None or not basic.ca:
-        raise ChainWrong(f"{subject} stands in the chain as an issuer and is not a CA certificate.")
-    if basic.path_length is not None and depth - 1 > basic.path_length:
-        raise ChainWrong(f"{subject} allows at most {basic.path_length} intermediates below it.")
-    usage = _extension(certificate, x509.KeyUsage)
-    if usage is not None and not usage.key_cert_sign:
-        raise ChainWrong(f"{subject} may not sign certificates (key usage without keyCertSign).")
-    constraints = _extension(certificate, x509.NameConstraints)
-    if constraints is not None and (refused := constraint_problem(names, constraints)) is not None:
-        raise ChainWrong(f"The name constraints of {subject} do not allow {refused}.")
-
-
-def _extension(certificate: x509.Certificate, kind: type[ExtensionT]) -> ExtensionT | None:
+def extension(certificate: x509.Certificate, kind: type[ExtensionT]) -> ExtensionT | None:
+    """The value of an extension, or None."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
 
 
-def _ask_library(path: list[x509.Certificate], name: str, at: datetime) -> None:
-    """The library's web profile is narrower than RFC 5280 (authority key identifiers, criticality); company CAs are not
-    always that tidy, so only what the RFC demands is asked for. Signatures, validity, path length, name constraints,
-    key sizes, and unknown critical extensions are the library's to judge."""
-    subject: x509.DNSName | x509.IPAddress
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it is the certificate of a CA (basicConstraints, RFC 5280 section 4.2.1.9)."""
     try:
-        subject = x509.IPAddress(ipaddress.ip_address(name))
+        basic = extension(certificate, x509.BasicConstraints)
     except ValueError:
-        # A wildcard is no name that somebody connects to; any name that it covers will do.
-        subject = x509.DNSName("wildcard" + name[1:] if name.startswith("*.") else name)
-    agnostic = verification.Criticality.AGNOSTIC
-    permit = verification.ExtensionPolicy.permit_all
+        return False
+    return basic is not None and basic.ca
+
+
+def issuer_urls(certificate: x509.Certificate) -> list[str]:
+    """Where its issuer's certificate can be had by HTTP, as it says itself (caIssuers, RFC 5280 section 4.2.2.1)."""
     try:
-        policy = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at)
-        policy = policy.max_chain_depth(MAX_PATH_LENGTH).extension_policies(
-            ca_policy=permit().require_present(x509.BasicConstraints, agnostic, None),
-            ee_policy=permit().require_present(x509.SubjectAlternativeName, agnostic, None),
-        )
-        policy.build_server_verifier(subject).verify(path[0], path[1:-1])
-    except (verification.VerificationError, ValueError) as error:
-        raise ChainWrong(f"The chain does not verify: {_short(error)}.") from None
+        access = extension(certificate, x509.AuthorityInformationAccess)
+    except ValueError:
+        return []
+    return [
+        one.access_location.value
+        for one in access or ()
+        if one.access_method == AuthorityInformationAccessOID.CA_ISSUERS
+        and isinstance(one.access_location, x509.UniformResourceIdentifier)
+        and one.access_location.value.lower().startswith(("http://", "https://"))
+    ]
 
 
-def _refuse_unjudged(path: list[x509.Certificate]) -> None:
-    """What is critical and not understood refuses the path (RFC 5280 section 4.2); name constraints must be ones that
-    `constraint_problem` looks at."""
-    judged = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
-    for certificate in path:
-        for extension in certificate.extensions:
-            value = extension.value
-            if isinstance(value, x509.NameConstraints):
-                trees = [*(value.permitted_subtrees or []), *(value.excluded_subtrees or [])]
-                understood = all(isinstance(tree, x509.DNSName | x509.IPAddress) for tree in trees)
-            else:
-                understood = not extension.critical or isinstance(value, judged)
-            if not understood:
-                oid = extension.oid.dotted_string
-                raise ChainWrong(
-                    f"The extension {oid} of {_called(certificate)} can't be judged and must not be ignored."
-                )
+def weak_hash(certificate: x509.Certificate) -> str | None:
+    """The name of the hash that it is signed with, if collisions of that can be made (MD5, SHA-1)."""
+    try:
+        used = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
+    return used.name.upper().replace("SHA1", "SHA-1") if isinstance(used, hashes.MD5 | hashes.SHA1) else None
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """The library's first line, without the object dumps it appends, as the tail of one sentence."""
     text = str(error).partition(" (encountered processing")[0].partition("\n")[0].strip().rstrip(".")
     return text[:200] or type(error).__name__

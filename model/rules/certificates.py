@@ -24,7 +24,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from model import x509
+from model import paths, x509
 from model.errors import InvalidInput
 from model.keys import KeyAlgorithm
 from model.x509 import CertificateProblem
@@ -141,7 +141,7 @@ def check_issued(
     known = [one for pem in intermediates for one in x509.load_certificates(pem)]
     trusted = [one for pem in anchors for one in x509.load_certificates(pem)]
     at = max(now, leaf.not_valid_before_utc)  # within the skew, judge the chain at the first instant that counts
-    path = x509.verify_chain(leaf, [*sent, *known], trusted, sorted(names), at)
+    path = paths.verify_chain(leaf, sent, trusted, sorted(names), at, known)
     # An anchor that is itself an intermediate has to be sent: the clients' own anchor may lie above it.
     serve = path[1:-1] if x509.is_self_signed(path[-1]) else path[1:]
     stray = [one for one in sent if one not in path and one != leaf and not x509.is_self_signed(one)]

@@ -143,13 +143,13 @@ def test_an_unknown_root_is_named() -> None:
     assert caught.value.missing_issuer == "CN=Their root"
 
 
-def test_a_root_with_the_same_name_and_another_key_is_wrong() -> None:
+def test_a_root_with_the_same_name_and_another_key_is_another_root() -> None:
     impostor = make_ca("Test root")
     sub = make_ca("Sub", impostor)
-    with pytest.raises(x509.ChainWrong, match="key of CN=Test root did not sign"):
-        issued(make_leaf(sub, KEY, NAMES), [sub])
-    with pytest.raises(x509.ChainWrong, match="key of CN=Test root did not sign"):
-        issued(make_leaf(impostor, KEY, NAMES))
+    for leaf, chain in ((make_leaf(sub, KEY, NAMES), [sub]), (make_leaf(impostor, KEY, NAMES), [])):
+        with pytest.raises(x509.ChainIncomplete, match="one of that name with another key") as caught:
+            issued(leaf, chain)
+        assert caught.value.missing_issuer == "CN=Test root"
 
 
 def test_a_self_signed_certificate_is_not_trusted() -> None:
@@ -173,14 +173,29 @@ def test_an_intermediate_as_trust_anchor_is_sent_along() -> None:
     ("issuer", "message"),
     [
         (make_ca("No CA", ROOT, is_ca=False), "not a CA certificate"),
-        (make_ca("Late", ROOT, not_before=NOW + DAY), "life of CN=Late begins only on"),
-        (make_ca("Gone", ROOT, not_after=NOW - DAY), "life of CN=Gone ended on"),
         (make_ca("Below", INTER), "allows at most 0 intermediates"),
     ],
 )
 def test_a_wrong_issuer_is_named(issuer: Issuer, message: str) -> None:
     with pytest.raises(x509.ChainWrong, match=message):
         issued(make_leaf(issuer, KEY, NAMES), [issuer, INTER])
+
+
+@pytest.mark.parametrize(
+    ("issuer", "message"),
+    [
+        (make_ca("Late", ROOT, not_before=NOW + DAY), "life of CN=Late begins only on"),
+        (make_ca("Gone", ROOT, not_after=NOW - DAY), "life of CN=Gone ended on"),
+    ],
+)
+def test_an_issuer_out_of_time_is_named_and_a_newer_one_awaited(issuer: Issuer, message: str) -> None:
+    leaf = make_leaf(issuer, KEY, NAMES)
+    with pytest.raises(x509.IssuerOutOfTime, match=message) as caught:
+        issued(leaf, [issuer])
+    assert caught.value.awaited[0] == x509.distinguished_name(issuer.certificate.subject)
+    assert caught.value.ends == (leaf,)
+    newer = make_ca(x509.common_name(issuer.certificate) or "", ROOT, key=issuer.key)
+    assert issued(leaf, [issuer], intermediates=[newer]).chain_pem == (pem(newer.certificate),)
 
 
 @pytest.mark.parametrize("algorithm", [KeyAlgorithm.EC_P256, KeyAlgorithm.ED25519])
