@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlmodel import Session, select
 
-from model import access, x509
+from model import access, paths, x509
 from model.errors import CertgateError
 from model.rules import certificates, names, permissions, renewal
 from model.states import CertificateStatus, InstallMode, InstallState, RequestOrigin
@@ -102,7 +102,7 @@ def _check(session: Session, given: Given, profile: CertificateProfile, now: dat
     note = None
     at = max(now, leaf.not_valid_before_utc)
     try:
-        path = x509.verify_chain(leaf, pool, anchors, wanted, at)
+        path = paths.verify_chain(leaf, pool, anchors, wanted, at)
         chain = path[1:-1] if x509.is_self_signed(path[-1]) else path[1:]
     except x509.ChainIncomplete as error:
         # Of what is in use elsewhere more can't be asked; it is said.

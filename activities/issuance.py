@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlmodel import Session, col, select
 from temporalio import activity
 
-from activities.records import Records, gateway_place, load
+from activities.records import Clock, Records, gateway_place, load
+from connectors import public_roots
 from model import x509
+from model.database import Database
 from model.errors import CertgateError
 from model.messages import (
     AcceptCertificate,
     CertificateOutcome,
+    FetchIssuers,
     InstallPlan,
     PlanInstall,
     Recorded,
     RecordInstall,
 )
-from model.rules import certificates, renewal, windows
+from model.rules import certificates, renewal, trust, windows
 from model.states import CertificateStatus, InstallState, Outcome
 from model.tables import (
     Certificate,
+    CertificateAuthority,
+    CertificateProfile,
     CertificateRequest,
     Endpoint,
     EndpointBinding,
@@ -32,20 +39,46 @@ from model.tables import (
 
 # A CA's clock may be ahead of ours by this much.
 _SKEW = timedelta(minutes=5)
+_CURE = "add it to the trusted CA certificates (`certgate trust add`), and the request goes on by itself."
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Whether issuers that are missing are fetched from where certificates say (caIssuers), and in which networks
+    (CIDR) besides public addresses."""
+
+    wanted: bool = True
+    networks: Sequence[str] = ()
+
+
+FETCHING = Fetching()
 
 
 class Issuance(Records):
     """Steps on the manager from the CA's answer to the end of the request."""
 
+    def __init__(self, database: Database, clock: Clock, fetching: Fetching = FETCHING) -> None:
+        super().__init__(database, clock)
+        self._fetching = fetching
+
     @activity.defn(name="records.accept_certificate")
     def accept_certificate(self, came: AcceptCertificate) -> CertificateOutcome:
-        """Check it against the CSR, the names, the time and the trust anchors; keep it only if all of it holds."""
+        """Check it against the CSR, the names, the time and the trust anchors; keep it only if all of it holds.
+
+        Its chain is completed from the CA's answer, the trusted CA certificates and what was fetched for it. It ends at
+        a trusted root, or for a CA that is not private at a public one; what was fetched is no anchor, ever.
+        """
         with self.writing() as session:
             request = load(session, came.request_id)
             kept = session.exec(select(Certificate).where(Certificate.request_id == came.request_id)).one_or_none()
             if kept is not None:
                 return CertificateOutcome(None, None, kept.id, kept.fingerprint, list(kept.chain_pem))
             trusted = session.exec(select(TrustedCertificate)).all()
+            profile = session.get_one(CertificateProfile, request.profile_id)
+            anchors = [row.pem for row in trusted if row.is_root]
+            if not session.get_one(CertificateAuthority, request.authority_id).is_private:
+                anchors.append(public_roots.pem())
+            request.missing_issuer, request.awaited_issuers, request.trust_told = None, [], None
             try:
                 assert request.csr_pem is not None
                 checked = certificates.check_issued(
@@ -53,15 +86,16 @@ class Issuance(Records):
                     came.chain_pem,
                     public_key_sha256=x509.public_key_sha256(x509.load_csr(request.csr_pem)),
                     names=request.names,
-                    anchors=[row.pem for row in trusted if row.is_root],
-                    intermediates=[row.pem for row in trusted if not row.is_root],
+                    anchors=anchors,
+                    intermediates=[*(row.pem for row in trusted if not row.is_root), *came.fetched_pem],
                     now=self._clock(),
                     clock_skew=_SKEW,
+                    with_root=profile.include_root,
                 )
             except x509.ChainIncomplete as error:
-                self.tell(session, request, "chain.incomplete", error.message, outcome=Outcome.FAILED)
-                return CertificateOutcome(None, error.message)
+                return self._incomplete(session, request, came, error, trusted)
             except CertgateError as error:
+                session.add(request)
                 self.tell(session, request, "certificate.refused", error.message, outcome=Outcome.FAILED)
                 return CertificateOutcome(error.message, None)
             leaf = x509.load_certificate(checked.certificate_pem)
@@ -90,9 +124,31 @@ class Issuance(Records):
                 request,
                 "certificate.issued",
                 f"Certificate {checked.fingerprint} (serial {checked.serial_number}) was issued "
-                f"until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.",
+                f"until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.{_fetched(checked, came.fetched_pem)}",
             )
             return CertificateOutcome(None, None, certificate.id, checked.fingerprint, list(checked.chain_pem))
+
+    def _incomplete(
+        self,
+        session: Session,
+        request: CertificateRequest,
+        came: AcceptCertificate,
+        error: x509.ChainIncomplete,
+        trusted: Sequence[TrustedCertificate],
+    ) -> CertificateOutcome:
+        """Say where the issuer may be had, if that was not tried; else keep whom the request waits for."""
+        ends = [one for one in error.ends if x509.issuer_urls(one)]
+        if ends and self._fetching.wanted and not came.looked:
+            networks = [*self._fetching.networks, *session.get_one(CertificateAuthority, request.authority_id).networks]
+            fetch = FetchIssuers([x509.to_pem(one) for one in ends], networks)
+            return CertificateOutcome(None, error.message, missing_issuer=error.missing_issuer, fetch=fetch)
+        told = " ".join([f"{error.message.rstrip('.')}: {_CURE}", *came.notes])
+        if request.reason != told:
+            self.tell(session, request, "chain.incomplete", told, outcome=Outcome.FAILED)
+        request.missing_issuer, request.awaited_issuers = error.missing_issuer, list(error.awaited)
+        request.trust_told = trust.standing(error.awaited, [(row.subject, row.fingerprint) for row in trusted])
+        session.add(request)
+        return CertificateOutcome(None, told, missing_issuer=error.missing_issuer)
 
     @activity.defn(name="records.plan_install")
     def plan_install(self, asked: PlanInstall) -> InstallPlan:
@@ -215,3 +271,10 @@ class Issuance(Records):
             if before is not None and before.status == CertificateStatus.ISSUED:
                 before.status = CertificateStatus.REPLACED
                 session.add(before)
+
+
+def _fetched(checked: certificates.CheckedCertificate, fetched_pem: Sequence[str]) -> str:
+    """Which part of its chain came neither from the CA nor from the trusted certificates."""
+    used = [x509.load_certificate(pem) for pem in checked.chain_pem if pem in fetched_pem]
+    names = ", ".join(x509.distinguished_name(one.subject) for one in used)
+    return f" {names} of its chain was fetched from where its certificates say." if used else ""

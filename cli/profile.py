@@ -21,6 +21,11 @@ Allowed = Annotated[
 ]
 Reuse = Annotated[bool | None, typer.Option("--reuse-key/--new-key", help="Whether renewals keep the key.")]
 
+Root = Annotated[
+    bool | None,
+    typer.Option("--include-root/--without-root", help="Whether servers send the root as well; few clients want it."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Hang the commands into the command line."""
@@ -62,6 +67,7 @@ def show_profile(name: Name, as_json: Json = False) -> None:
         "Validity (s)": row.validity_seconds,
         "Allowed names": row.allowed_names,
         "Reuse key": row.reuse_key,
+        "Sends the root": row.include_root,
     }
     emit_fields(row, as_json, fields)
 
@@ -75,6 +81,7 @@ def add_profile(
     validity: Validity = None,
     allow: Allowed = None,
     reuse_key: Reuse = None,
+    include_root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Add a certificate profile."""
@@ -86,6 +93,7 @@ def add_profile(
         validity_seconds=seconds(validity),
         reuse_key=reuse_key,
         allowed_names=allow,
+        include_root=include_root,
     )
     with acting() as context:
         row = operations.add(context, name, ca, change)
@@ -104,6 +112,7 @@ def edit_profile(
     validity: Validity = None,
     allow: Allowed = None,
     reuse_key: Reuse = None,
+    include_root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Change a certificate profile; --allow replaces all patterns."""
@@ -117,6 +126,7 @@ def edit_profile(
         validity_seconds=seconds(validity),
         reuse_key=reuse_key,
         allowed_names=allow,
+        include_root=include_root,
     )
     with acting() as context:
         row = operations.edit(context, name, change)

@@ -38,6 +38,9 @@ PATIENCE = 30.0
 _LONGEST_HINT = timedelta(days=1)
 _AGENT = "certgate"
 
+# What a NAT64 translates into the IPv4 address in its last 32 bits (RFC 6052 section 2.1).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -55,10 +58,10 @@ class Addresses:
         ip = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(ip, ipaddress.IPv6Address):
             # An IPv4 address in the clothes of an IPv6 one is judged as what it is.
-            ip = ip.ipv4_mapped or ip.sixtofour or ip
+            ip = ip.ipv4_mapped or ip.sixtofour or _translated(ip) or ip
         if any(ip in network for network in self.allowed if network.version == ip.version):
             return False
-        return not ip.is_global or ip.is_multicast
+        return not ip.is_global or ip.is_multicast or ip.is_reserved
 
 
 EVERY = Addresses()
@@ -319,6 +322,10 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise Permanent(f"The file {ca_file} with trusted certificates can't be used: {_why(error)}") from None
     return context
+
+
+def _translated(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
 
 
 def place(url: str) -> str:

@@ -9,7 +9,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Index,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from model.keys import KeyAlgorithm
@@ -357,7 +368,8 @@ class CertificateAuthority(SQLModel, table=True):
 
 
 class CertificateProfile(SQLModel, table=True):
-    """What kind of certificate: key, validity, allowed names, CA. `allowed_names` empty allows every valid name."""
+    """What kind of certificate: key, validity, allowed names, CA. `allowed_names` empty allows every valid name;
+    `include_root` has servers send the root as well."""
 
     __tablename__ = "certificate_profile"
     id: int | None = Field(default=None, primary_key=True)
@@ -368,6 +380,7 @@ class CertificateProfile(SQLModel, table=True):
     validity_seconds: int | None = None
     allowed_names: list[str] = _json(list)
     reuse_key: bool = False
+    include_root: bool = False
 
 
 class ApprovalPolicy(SQLModel, table=True):
@@ -400,7 +413,12 @@ class TrustedCertificate(SQLModel, table=True):
 
 class CertificateRequest(SQLModel, table=True):
     """A request: the projection, for lists and search, of the workflow that carries it out. `authority_chosen`: the CA
-    was named by the requester and is not the profile's."""
+    was named by the requester and is not the profile's.
+
+    While its certificate's chain can't be completed, `missing_issuer` names what is missing, `awaited_issuers` the CAs
+    that would help, and `trust_told` what was trusted of these when the request heard of it last (see
+    `model/rules/trust.py`).
+    """
 
     __tablename__ = "certificate_request"
     __table_args__ = (
@@ -410,6 +428,13 @@ class CertificateRequest(SQLModel, table=True):
         Index("ix_certificate_request_gateway_open", "gateway_id", "closed", "organization_id", "department_id"),
         # Covers the counts of the overview: nothing is read of the rows themselves.
         Index("ix_certificate_request_counts", "closed", "organization_id", "department_id", "status", "install_state"),
+        # Those few whose chain lacks an issuer, looked at every other second.
+        Index(
+            "ix_certificate_request_incomplete",
+            "id",
+            sqlite_where=text("missing_issuer IS NOT NULL"),
+            postgresql_where=text("missing_issuer IS NOT NULL"),
+        ),
     )
     id: int | None = Field(default=None, primary_key=True)
     organization_id: int = Field(foreign_key="organization.id")
@@ -439,6 +464,9 @@ class CertificateRequest(SQLModel, table=True):
     order_number: str | None = Field(default=None, max_length=128, index=True)
     csr_pem: str | None = _text()
     reason: str | None = _text()
+    missing_issuer: str | None = _text()
+    awaited_issuers: list[str] = _json(list)
+    trust_told: str | None = Field(default=None, max_length=64)
     issued_fingerprint: str | None = Field(default=None, max_length=64)
     served_fingerprint: str | None = Field(default=None, max_length=64)
     install_after: datetime | None = _time(null=True)

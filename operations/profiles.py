@@ -25,7 +25,8 @@ _LONGEST_AUTHORITY_PROFILE = 128
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """A line of the list. `allowed_names` empty allows every full name; `validity_seconds` None: the CA's own."""
+    """A line of the list. `allowed_names` empty allows every full name; `validity_seconds` None: the CA's own;
+    `include_root` has servers send the root as well."""
 
     id: int
     name: str
@@ -35,6 +36,7 @@ class ProfileRow:
     validity_seconds: int | None
     reuse_key: bool
     allowed_names: list[str] = field(default_factory=list)
+    include_root: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ProfileChange:
     validity_seconds: int | None = None
     reuse_key: bool | None = None
     allowed_names: Sequence[str] | None = None
+    include_root: bool | None = None
 
 
 def listing(context: Context) -> list[ProfileRow]:
@@ -128,6 +131,8 @@ def _apply(session: Session, row: CertificateProfile, change: ProfileChange) -> 
         row.validity_seconds = change.validity_seconds or None
     if change.reuse_key is not None:
         row.reuse_key = change.reuse_key
+    if change.include_root is not None:
+        row.include_root = change.include_root
     if change.allowed_names is not None:
         for pattern in change.allowed_names:
             names.explain_pattern(pattern)
@@ -146,4 +151,5 @@ def _row(session: Session, row: CertificateProfile) -> ProfileRow:
         validity_seconds=row.validity_seconds,
         reuse_key=row.reuse_key,
         allowed_names=list(row.allowed_names),
+        include_root=row.include_root,
     )

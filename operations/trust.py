@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import sqlalchemy
 from cryptography import x509 as crypto
-from cryptography.x509 import BasicConstraints, ExtensionNotFound
 from sqlmodel import Session, col, select
 
+from connectors import issuers
+from connectors.errors import ConnectorError, Retryable
 from model import x509
-from model.errors import InvalidInput, NotFound
+from model.errors import InvalidInput, NotFound, Unavailable
 from model.tables import Certificate, CertificateAuthority, CertificateRequest, TrustedCertificate
+from operations import lookup, trust_expiry
 from operations.bootstrap import trusted
 from operations.context import Context
 from operations.lookup import identity
 
 _SHORTEST_PREFIX = 8
 _MOST_AT_ONCE = 100
+_LONGEST_SUBJECT = 1024
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,48 @@ class TrustRow:
 
 @dataclass(frozen=True)
 class TrustUses:
-    """What would miss it: the CAs whose newest certificate leads through it to a trust anchor, and the subjects of the
-    trusted CA certificates that it signed."""
+    """What would miss it: the CAs whose newest certificate leads through it to a trust anchor, the subjects of the
+    trusted CA certificates that it signed, and how many certificates in use have it in their chain or end at it."""
 
     authorities: list[str] = field(default_factory=list)
     signed: list[str] = field(default_factory=list)
+    in_use: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A certificate that might be trusted, as people have to see it first. `problem` says why it can't be, `remark`
+    what is to be known about it. `signed_by` is the trusted CA certificate that signed it, if one did."""
+
+    subject: str
+    issuer: str
+    fingerprint: str
+    serial_number: str
+    key: str
+    not_before: datetime
+    not_after: datetime
+    is_root: bool
+    known: bool
+    signed_by: str | None
+    problem: str | None
+    remark: str | None
+    pem: str
+
+
+@dataclass(frozen=True)
+class WaitingRequest:
+    """A request whose certificate waits for an issuer."""
+
+    id: int
+    common_name: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The requests that can't go on before the certificate of `missing_issuer` (RFC 4514) is trusted."""
+
+    missing_issuer: str
+    requests: list[WaitingRequest]
 
 
 def listing(context: Context) -> list[TrustRow]:
@@ -64,10 +105,12 @@ def uses(context: Context) -> dict[int, TrustUses]:
             ).first()
             for number in _path(newest, there) if newest is not None else ():
                 found[number].authorities.append(authority.name)
+        counted = trust_expiry.in_use(session, context.clock())
     for number, issuer in there.items():
         for other, certificate in there.items():
             if other != number and x509.is_signed_by(certificate, issuer):
                 found[number].signed.append(x509.distinguished_name(certificate.subject))
+        found[number] = replace(found[number], in_use=trust_expiry.count(issuer, counted))
     return found
 
 
@@ -78,32 +121,72 @@ def show(context: Context, fingerprint: str) -> tuple[TrustRow, str]:
         return _row(row), row.pem
 
 
-def add(context: Context, *contents: str | bytes) -> list[TrustRow]:
-    """Trust the CA certificates of PEM texts or files (PEM or DER), all or none: self-signed ones as roots, others as
-    intermediates; those that are known are left as they are. Raises `InvalidInput` (unreadable, too many, not a CA's,
-    ended), `NotPermitted`."""
-    certificates = [
-        certificate
-        for content in contents
-        for certificate in x509.read_certificates(content.encode() if isinstance(content, str) else content)
-    ]
-    if len(certificates) > _MOST_AT_ONCE:
-        raise InvalidInput(f"There are {len(certificates)} certificates in it; add at most {_MOST_AT_ONCE} at once.")
+def inspect(context: Context, *contents: str | bytes) -> list[Candidate]:
+    """What is in PEM texts or files (PEM, DER, PKCS#7), each certificate once; nothing is trusted for that. Raises
+    `InvalidInput` (unreadable, a private key, too many)."""
+    with context.database.read() as session:
+        rows = session.exec(select(TrustedCertificate).order_by(col(TrustedCertificate.id))).all()
+    there = [x509.load_certificate(row.pem) for row in rows]
+    return [_candidate(one, there, context.clock()) for one in _read(contents)]
+
+
+async def fetch(context: Context, url: str, networks: Sequence[str]) -> list[Candidate]:
+    """What an issuer's URL gives, for a person to look at; nothing is trusted for that. Only public addresses and those
+    in `networks` are asked. Raises `InvalidInput` (the address, what it gave), `Unavailable`, `NotPermitted`."""
+    if not context.actor.owns_everything:
+        with context.acting("trust.fetched", "trust"):
+            context.require_owner("fetch CA certificates")
+    try:
+        found = await issuers.fetch(url.strip(), issuers.reachable(networks))
+    except Retryable as error:
+        raise Unavailable(error.message) from None
+    except ConnectorError as error:
+        raise InvalidInput(error.message) from None
+    return inspect(context, "".join(x509.to_pem(one) for one in found))
+
+
+def add(context: Context, *contents: str | bytes, only: Collection[str] | None = None) -> list[TrustRow]:
+    """Trust the CA certificates of PEM texts or files (PEM, DER, PKCS#7), all or none: self-signed ones as roots, the
+    others as intermediates; those that are known are left as they are. `only` are the fingerprints of those meant.
+    Requests that wait for one of them go on by themselves. Raises `InvalidInput` (unreadable, too many, not a CA's,
+    ended, a fingerprint that is not there), `NotPermitted`."""
+    certificates = _read(contents)
+    if only is not None:
+        wanted = {_digits(one) for one in only}
+        prints = {x509.fingerprint(one) for one in certificates}
+        if missing := sorted(wanted - prints):
+            raise InvalidInput(
+                f"There is no certificate with the fingerprint {missing[0][:64]!a} in it, so nothing was added."
+            )
+        certificates = [one for one in certificates if x509.fingerprint(one) in wanted]
     for certificate in certificates:
-        if not _is_authority(certificate):
-            name = x509.distinguished_name(certificate.subject)
-            raise InvalidInput(
-                f"The certificate of {name} is not one of a CA (basicConstraints), so nothing was added."
-            )
-        if certificate.not_valid_after_utc <= context.clock():
-            name = x509.distinguished_name(certificate.subject)
-            raise InvalidInput(
-                f"The certificate of {name} ended on {certificate.not_valid_after_utc:%Y-%m-%d}, so nothing was added."
-            )
+        problem = _problem(certificate, context.clock())
+        if problem is not None:
+            raise InvalidInput(f"{problem}, so nothing was added.")
     rows = [trusted(x509.to_pem(one), is_root=x509.is_self_signed(one)) for one in certificates]
     with context.acting("trust.added", "trust") as session:
         context.require_owner("add trusted CA certificates")
         return keep(context, session, rows)
+
+
+def waiting(context: Context) -> list[Waiting]:
+    """Which open requests of the actor's organizations and departments wait for which issuer, by its name."""
+    with context.database.read() as session:
+        found = session.execute(
+            sqlalchemy.select(
+                col(CertificateRequest.missing_issuer), col(CertificateRequest.id), col(CertificateRequest.common_name)
+            )
+            .where(
+                col(CertificateRequest.missing_issuer).is_not(None),
+                col(CertificateRequest.closed).is_(False),
+                lookup.seen_by(context.actor, CertificateRequest.organization_id, CertificateRequest.department_id),
+            )
+            .order_by(col(CertificateRequest.id))
+        ).all()
+    grouped: dict[str, list[WaitingRequest]] = {}
+    for issuer, number, name in found:
+        grouped.setdefault(issuer, []).append(WaitingRequest(number, name))
+    return [Waiting(issuer, grouped[issuer]) for issuer in sorted(grouped)]
 
 
 def keep(context: Context, session: Session, rows: Sequence[TrustedCertificate]) -> list[TrustRow]:
@@ -146,15 +229,66 @@ def _path(leaf: Certificate, there: Mapping[int, crypto.Certificate]) -> set[int
     return through
 
 
-def _is_authority(certificate: crypto.Certificate) -> bool:
-    try:
-        return bool(certificate.extensions.get_extension_for_class(BasicConstraints).value.ca)
-    except (ExtensionNotFound, ValueError):
-        return False
+def _read(contents: Sequence[str | bytes]) -> list[crypto.Certificate]:
+    found = [
+        certificate
+        for content in contents
+        for certificate in x509.read_certificates(content.encode() if isinstance(content, str) else content)
+    ]
+    if len(found) > _MOST_AT_ONCE:
+        raise InvalidInput(f"There are {len(found)} certificates in it; add at most {_MOST_AT_ONCE} at once.")
+    return list(dict.fromkeys(found))
+
+
+def _problem(certificate: crypto.Certificate, now: datetime) -> str | None:
+    """Why it can't be trusted, as the beginning of a sentence."""
+    name = x509.called(certificate)
+    if not x509.is_authority(certificate):
+        return f"The certificate of {name} is not one of a CA (basicConstraints)"
+    if certificate.not_valid_after_utc <= now:
+        return f"The certificate of {name} ended on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    if len(name) > _LONGEST_SUBJECT:
+        return f"The certificate of {name[:60]}… has a name of more than {_LONGEST_SUBJECT} characters"
+    weak = x509.weak_hash(certificate)
+    if weak is not None and not x509.is_self_signed(certificate):
+        return f"The certificate of {name} is signed with {weak}, which can be forged"
+    return None
+
+
+def _candidate(one: crypto.Certificate, there: Sequence[crypto.Certificate], now: datetime) -> Candidate:
+    algorithm = x509.key_algorithm(one.public_key())
+    is_root = x509.is_self_signed(one)
+    signer = next((other for other in there if other != one and x509.is_signed_by(one, other)), None)
+    remark = None
+    if one.not_valid_before_utc > now:
+        remark = f"Its life begins only on {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
+    elif is_root:
+        remark = "A root: whatever it signs is accepted once it is trusted."
+    elif signer is None:
+        remark = "No trusted CA certificate signed it: it completes chains, and they still need its issuer."
+    return Candidate(
+        subject=x509.distinguished_name(one.subject),
+        issuer=x509.distinguished_name(one.issuer),
+        fingerprint=x509.fingerprint(one),
+        serial_number=x509.serial_hex(one),
+        key=str(algorithm) if algorithm else "other",
+        not_before=one.not_valid_before_utc,
+        not_after=one.not_valid_after_utc,
+        is_root=is_root,
+        known=one in there,
+        signed_by=x509.distinguished_name(signer.subject) if signer is not None else None,
+        problem=_problem(one, now),
+        remark=remark,
+        pem=x509.to_pem(one),
+    )
+
+
+def _digits(fingerprint: str) -> str:
+    return fingerprint.replace(":", "").replace(" ", "").lower()
 
 
 def _known(session: Session, fingerprint: str) -> TrustedCertificate:
-    wanted = fingerprint.replace(":", "").strip().lower()
+    wanted = _digits(fingerprint)
     if len(wanted) < _SHORTEST_PREFIX:
         raise InvalidInput(f"Name at least the first {_SHORTEST_PREFIX} digits of the fingerprint.")
     rows = session.exec(

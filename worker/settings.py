@@ -27,6 +27,8 @@ proxy_credential = ""   # its user:password, as a reference such as file:/etc/ce
 [trust]
 key_file = ""           # CERTGATE_MANAGER_KEY_FILE: the manager's key, where managers on several machines share it;
                         # without it the manager makes its own, manager.key in its home
+fetch_issuers = true    # fetch an issuer that is missing in a chain from where its certificates say (docs/trust.md)
+fetch_networks = []     # networks, such as "10.0.0.0/8", that CA certificates are fetched from besides public addresses
 
 [dashboard]
 host = "127.0.0.1"      # CERTGATE_DASHBOARD_HOST; anything else is for containers and reverse proxies
@@ -71,6 +73,7 @@ ca_file = ""            # certificates to trust at the provider, where its CA is
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -133,6 +136,13 @@ def _origin(url: str) -> str:
     return bare.lower()
 
 
+def _network(given: str) -> str:
+    try:
+        return str(ipaddress.ip_network(given))
+    except ValueError:
+        raise ValueError("must be a network such as 10.0.0.0/8 or fd00::/8") from None
+
+
 def _https(url: str) -> str:
     parts = urlsplit(url)
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
@@ -185,9 +195,11 @@ class OidcSettings(_Section):
 
 
 class TrustSettings(_Section):
-    """Where the manager's key is, if not in its home."""
+    """Where the manager's key is, if not in its home, and from where CA certificates may be fetched."""
 
     key_file: Path | None = None
+    fetch_issuers: bool = True
+    fetch_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
 
 
 class DashboardSettings(_Section):
@@ -293,7 +305,7 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
             database_url=_database_url(file.database, folder, variables),
             temporal=TemporalSettings.model_validate(temporal),
             dashboard=DashboardSettings.model_validate(dashboard),
-            trust=TrustSettings(key_file=_key_file(file.trust, folder, variables)),
+            trust=file.trust.model_copy(update={"key_file": _key_file(file.trust, folder, variables)}),
             notifications=_placed(file.notifications, folder),
             oidc=file.oidc,
         )

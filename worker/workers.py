@@ -19,13 +19,14 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from activities.admission import Admissions
 from activities.authorities import AuthorityCheckRecords, AuthorityChecks
 from activities.campaigns import Campaigns
+from activities.chains import Chains
 from activities.decisions import Decisions
 from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
 from activities.gateways import Gateways
 from activities.importing import Imports, ImportsHere, Lists
 from activities.installation import Installations
-from activities.issuance import Issuance
+from activities.issuance import FETCHING, Fetching, Issuance
 from activities.keys import Keys
 from activities.keystores import KeystoreLooks, KeystoreRecords
 from activities.modules import Modules
@@ -45,6 +46,7 @@ from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
 from operations.orders import keep_telling as keep_telling_of_orders
 from operations.reconcile import keep_started
+from operations.trust_news import keep_telling_trust
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
 from worker.check_in import keep_checking_in
@@ -66,13 +68,13 @@ _RECONNECT = timedelta(seconds=2)
 
 
 def manager_activities(
-    database: Database, surroundings: Surroundings, key: X25519PrivateKey
+    database: Database, surroundings: Surroundings, key: X25519PrivateKey, fetching: Fetching = FETCHING
 ) -> Sequence[Callable[..., Any]]:
     """The steps that the manager runs; `key` is its own (`operations/manager_key.py`)."""
     orders = Orders(surroundings)
     admissions = Admissions(database, surroundings.clock)
     decisions = Decisions(database, surroundings.clock)
-    issuance = Issuance(database, surroundings.clock)
+    issuance = Issuance(database, surroundings.clock, fetching)
     renewals = Renewals(database, surroundings.clock)
     campaigns = Campaigns(database, surroundings.clock)
     gateways = Gateways(database, surroundings.clock)
@@ -127,6 +129,7 @@ def manager_activities(
         imports_here.list_here,
         imports_here.take_here,
         WatchedHere(database, surroundings.clock, Standings(surroundings, orders)).ask_here,
+        Chains().fetch,
     ]
 
 
@@ -149,6 +152,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         Standings(surroundings, orders).ask,
         Lists(orders).list_page,
         Lists(orders).fetch,
+        Chains().fetch,
     ]
 
 
@@ -199,7 +203,8 @@ async def run_manager(settings: Settings) -> None:
         surroundings = Surroundings(settings.home, resolve)
         given = settings.trust.key_file
         key = manager_key.establish(database, given or settings.home / manager_key.FILE_NAME, given=given is not None)
-        activities = manager_activities(database, surroundings, key)
+        fetching = Fetching(settings.trust.fetch_issuers, settings.trust.fetch_networks)
+        activities = manager_activities(database, surroundings, key, fetching)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="records") as executor:
 
             async def work(client: Client) -> None:
@@ -211,6 +216,7 @@ async def run_manager(settings: Settings) -> None:
                     keep_campaigns(database, client, settings.notifications),
                     keep_telling_of_orders(database, settings.notifications),
                     authority_news.keep_telling(database, settings.notifications),
+                    keep_telling_trust(database, client, settings.notifications),
                     keep_watch(database, client, settings.notifications),
                     keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),
                 )

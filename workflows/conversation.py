@@ -50,6 +50,8 @@ class RequestConversation:
         self._cancel: m.AdministratorWord | None = None
         self._install_word = False
         self._retry_word = False
+        self._trust_heard = 0
+        self._trust_changes = 0
         self._stuck = False
         self._canceling_is_over = False
         self._closed = False
@@ -237,6 +239,14 @@ class RequestConversation:
         """As the update; nothing happens where nothing failed."""
         if word is not None and self._stuck:
             await self._hear(self._retry_now(word))
+
+    @workflow.signal
+    async def trust_changed(self, _word: Any = None) -> None:
+        """A CA certificate that the request may wait for was added or removed (`operations/trust_news.py`)."""
+        number = self._trust_heard = self._trust_heard + 1
+        # A manager of 0.2 may have taken this signal and done nothing.
+        if number <= _HEARD_SIGNALS and workflow.patched(f"trust-changed-{number}"):
+            self._trust_changes += 1
 
     async def _hear(self, saying: Coroutine[Any, Any, m.Receipt]) -> None:
         """A signal has no answer: a word that does not count is in the audit, and the workflow goes on."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -63,6 +63,16 @@ class Held(Stuck):
 
     def __init__(self, reason: str) -> None:
         super().__init__(InstallState.ACTION_REQUIRED, reason, step="request.held")
+
+
+class Incomplete(Stuck):
+    """The certificate's chain lacks an issuer. It goes on by itself when what is trusted changes, and looks for the
+    issuer again at `again_at`."""
+
+    def __init__(self, reason: str, missing: str, again_at: datetime | None) -> None:
+        super().__init__(InstallState.ACTION_REQUIRED, reason, told=True, step="chain.incomplete")
+        self.missing = missing
+        self.again_at = again_at
 
 
 class Moved(Exception):

@@ -59,3 +59,8 @@ INSTALLATION = StepOptions(timedelta(minutes=10), INSTALL)
 ASK = StepOptions(timedelta(minutes=15), BRIEF)
 TIDY = StepOptions(timedelta(minutes=1), BRIEF)
 LOOK = StepOptions(timedelta(minutes=2), BRIEF)
+# Places that do not answer are no failure of it, so what fails is the process that runs it.
+FETCH = StepOptions(timedelta(minutes=1), BRIEF)
+# Where an issuer's certificate could not be had just now it is looked for again, later and later.
+FETCH_AGAIN = timedelta(minutes=10)
+FETCH_AGAIN_AT_MOST = timedelta(days=1)

@@ -16,12 +16,13 @@ from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows import attributes, options
-from workflows.dispatch import Canceled, Ended, Held, Moved, RequestDispatch, Stuck
+from workflows.dispatch import Canceled, Ended, Held, Incomplete, Moved, RequestDispatch, Stuck
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.steps import NotPickedUp, StepCanceled, StepFailed, at_queue, queue_for, records
 
 with workflow.unsafe.imports_passed_through():
     from activities.admission import Admissions
+    from activities.chains import Chains
     from activities.installation import Installations
     from activities.issuance import Issuance
     from activities.keys import Keys
@@ -44,6 +45,10 @@ class CertificateRequestWorkflow(RequestDispatch):
         self._just_admitted: m.GatewayPlace | None = None
         self._csr_channel = 1
         self._held = False
+        self._completions = 0
+        self._trust_seen = 0
+        self._fetched_pem: list[str] = []
+        self._fetch_pause = options.FETCH_AGAIN
 
     # --- the order of things ------------------------------------------------------------------------------------------
 
@@ -226,10 +231,12 @@ class CertificateRequestWorkflow(RequestDispatch):
         if self._certificate_pem is None:
             await self._collect()
         assert self._certificate_pem is not None
-        came = m.AcceptCertificate(self._id, self._certificate_pem, self._chain_pem)
+        # What changes while the chain is looked at counts.
+        self._trust_seen = self._trust_changes
+        came = m.AcceptCertificate(self._id, self._certificate_pem, self._chain_pem, self._fetched_pem)
         outcome = await records(Issuance.accept_certificate, came)
         if outcome.incomplete is not None:
-            raise Stuck(InstallState.ACTION_REQUIRED, outcome.incomplete, told=True, step="chain.incomplete")
+            outcome = await self._look_for_issuers(came, outcome)
         if outcome.fault is not None:
             # Fetched anew on a retry, never ordered anew.
             self._certificate_pem = None
@@ -240,6 +247,50 @@ class CertificateRequestWorkflow(RequestDispatch):
             outcome.chain_pem,
         )
         self._status, self._reason = CertificateStatus.ISSUED, None
+
+    async def _look_for_issuers(self, came: m.AcceptCertificate, outcome: m.CertificateOutcome) -> m.CertificateOutcome:
+        """Have the missing issuers fetched from where the certificates say, and ask again. Raises `Incomplete`."""
+        assert outcome.incomplete is not None
+        self._completions += 1
+        # Requests of 0.2 and before waited for a word.
+        if not workflow.patched(f"chain-{self._completions}"):
+            raise Stuck(InstallState.ACTION_REQUIRED, outcome.incomplete, told=True, step="chain.incomplete")
+        again_at = None
+        if outcome.fetch is not None:
+            fetched = await self._fetch(outcome.fetch)
+            self._fetched_pem = list(dict.fromkeys([*self._fetched_pem, *fetched.certificates]))
+            came = dataclasses.replace(came, fetched_pem=self._fetched_pem, looked=True, notes=fetched.notes)
+            outcome = await records(Issuance.accept_certificate, came)
+            if fetched.again:
+                again_at = workflow.now() + self._fetch_pause
+                self._fetch_pause = min(2 * self._fetch_pause, options.FETCH_AGAIN_AT_MOST)
+        if outcome.incomplete is not None:
+            raise Incomplete(outcome.incomplete, outcome.missing_issuer or "an issuer", again_at)
+        return outcome
+
+    async def _fetch(self, wanted: m.FetchIssuers) -> m.FetchedIssuers:
+        """From where the CA is reached. A gateway that is away just now is no failure."""
+        admission = self._admitted
+        assert admission.authority is not None
+        try:
+            if admission.authority.reached_from == "gateway":
+                place = await self._serving()
+                fetched = await self._at_place(place, Chains.fetch, wanted, options.FETCH, options.PICK_UP[0])
+            else:
+                fetched = await at_queue(
+                    Chains.fetch,
+                    wanted,
+                    queue=queue_for(admission.authority, admission.gateway_id, 1),
+                    how=options.FETCH,
+                    canceled=self._is_canceled,
+                )
+        except StepCanceled:
+            raise Canceled from None
+        except (StepFailed, NotPickedUp, Moved):
+            note = "The address of the issuer in the certificate could not be asked now."
+            return m.FetchedIssuers([], [note], again=True)
+        assert isinstance(fetched, m.FetchedIssuers)
+        return fetched
 
     async def _install(self) -> None:
         admission = self._admitted
@@ -371,20 +422,40 @@ class CertificateRequestWorkflow(RequestDispatch):
             self._check_cancel()
             try:
                 await step()
+                self._stuck = False
                 return
             except Stuck as stuck:
-                self._reason, self._held = stuck.reason, isinstance(stuck, Held)
-                # Who is held goes on where it was: a word to install that was given stays given.
-                self._stuck, self._retry_word, self._install_word = True, False, self._held and self._install_word
-                waiting = "an administrator's retry or cancel"
-                await self._progress(stuck.step, stuck.reason, failed=True, state=stuck.state, audited=not stuck.told)
-                self._project(self._status, stuck.state, waiting)
-            await self._until(lambda: self._retry_word or (self._held and self._serves_again()))
-            self._stuck, self._reason = False, None
-            if self._held and not self._retry_word:
-                told = f"Gateway {self._admitted.gateway} serves the request again."
-                await self._progress("request.resumed", told, state=InstallState.CERT_PROCESSING)
-            self._project(self._status, InstallState.CERT_PROCESSING, "the retry")
+                why = stuck
+            await self._wait_stuck(why)
+
+    async def _wait_stuck(self, stuck: Stuck) -> None:
+        """Tell it, and wait for `retry` or for what lets it go on by itself."""
+        self._held = isinstance(stuck, Held)
+        incomplete = stuck if isinstance(stuck, Incomplete) else None
+        # A look for the issuer that found nothing new is nothing to tell again.
+        known, self._reason = self._stuck and self._reason == stuck.reason, stuck.reason
+        # Who is held goes on where it was: a word to install that was given stays given.
+        self._stuck, self._retry_word, self._install_word = True, False, self._held and self._install_word
+        waiting = "an administrator's retry or cancel"
+        if incomplete is not None:
+            waiting = f"the certificate of {incomplete.missing} among the trusted CA certificates"
+        if not known:
+            await self._progress(stuck.step, stuck.reason, failed=True, state=stuck.state, audited=not stuck.told)
+        self._project(self._status, stuck.state, waiting)
+
+        def goes_on() -> bool:
+            trusted_anew = incomplete is not None and self._trust_changes != self._trust_seen
+            return self._retry_word or trusted_anew or (self._held and self._serves_again())
+
+        if not await self._until(goes_on, at=incomplete.again_at if incomplete is not None else None):
+            return
+        self._stuck, self._reason = False, None
+        if not self._retry_word and (self._held or incomplete is not None):
+            told = f"Gateway {self._admitted.gateway} serves the request again."
+            if incomplete is not None:
+                told = "The trusted CA certificates changed: the chain is looked at again."
+            await self._progress("request.resumed", told, state=InstallState.CERT_PROCESSING)
+        self._project(self._status, InstallState.CERT_PROCESSING, "the retry")
 
     async def _cancel_everything(self) -> None:
         word = self._cancel or m.AdministratorWord("certgate")

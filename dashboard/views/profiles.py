@@ -17,6 +17,7 @@ from operations.profiles import ProfileChange, ProfileRow
 _TABLE = "profiles"
 _NAME, _CA, _CA_PROFILE, _KEY = "profile-name", "profile-ca", "profile-ca-profile", "profile-key"
 _OWN, _VALIDITY, _ALLOWED, _REUSE = "profile-own", "profile-validity", "profile-allowed", "profile-reuse"
+_ROOT = "profile-root"
 
 
 def show() -> None:
@@ -94,6 +95,7 @@ def _facts(row: ProfileRow) -> list[tuple[str, str | None]]:
         ("Key", words.KEYS[row.key_algorithm]),
         ("Valid for", _validity(row)),
         ("At renewal", "the same key" if row.reuse_key else "a new key"),
+        ("Servers send", "the chain with its root" if row.include_root else "the chain without its root"),
         ("Allowed names", "\n".join(map(names.explain_pattern, row.allowed_names)) or "every full name and address"),
     ]
 
@@ -115,6 +117,10 @@ def _form(row: ProfileRow | None) -> None:
     right.checkbox(
         "Keep the key at renewal", value=bool(row and row.reuse_key), key=_REUSE,
         help="Off: every renewal makes a new key, which is safer. On: for clients that pin the key.",
+    )  # fmt: skip
+    right.checkbox(
+        "Send the root as well", value=bool(row and row.include_root), key=_ROOT,
+        help="Off, as usual: clients have their own copy of the root. On: for the few that want it sent.",
     )  # fmt: skip
     st.checkbox("As long as the CA gives", value=bool(row and not row.validity_seconds), key=_OWN)
     if not st.session_state.get(_OWN):
@@ -151,6 +157,7 @@ def _change() -> ProfileChange:
         validity_seconds=seconds,
         reuse_key=bool(st.session_state.get(_REUSE)),
         allowed_names=shelf.lines(_ALLOWED),
+        include_root=bool(st.session_state.get(_ROOT)),
     )
 
 

@@ -297,17 +297,43 @@ class AcceptCertificate:
     request_id: int
     certificate_pem: str
     chain_pem: list[str]
+    # What was fetched by the URLs in the certificates, and what came of it; `looked` when that was tried just now.
+    fetched_pem: list[str] = field(default_factory=list)
+    looked: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FetchIssuers:
+    """Fetch the issuers of these certificates (PEM) from where they say (caIssuers). `networks` may be asked besides
+    public addresses."""
+
+    certificates: list[str]
+    networks: list[str]
+
+
+@dataclass(frozen=True)
+class FetchedIssuers:
+    """The issuers that were found (PEM; never trusted for that), a sentence for each place that gave none, and whether
+    it may go better later."""
+
+    certificates: list[str]
+    notes: list[str]
+    again: bool = False
 
 
 @dataclass(frozen=True)
 class CertificateOutcome:
-    """`fault`: the certificate is wrong and was not kept. `incomplete`: it is right, but its chain lacks an issuer."""
+    """`fault`: the certificate is wrong and was not kept. `incomplete`: it is right, but its chain lacks an issuer,
+    named by `missing_issuer`; `fetch` says where that one may be had."""
 
     fault: str | None
     incomplete: str | None
     certificate_id: int | None = None
     fingerprint: str | None = None
     chain_pem: list[str] = field(default_factory=list)
+    missing_issuer: str | None = None
+    fetch: FetchIssuers | None = None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ class CheckedRequest:
 class CheckedCertificate:
     """A certificate that is in order.
 
-    `chain_pem` is what a server has to send after the leaf: in order, the issuer of the leaf first, without the root.
+    `chain_pem` is what a server has to send after the leaf: in order, the issuer of the leaf first, without the root
+    unless it was asked for.
     `left_out` holds the subjects of what the CA sent and nobody needs (strangers; the root is not counted as one).
     """
 
@@ -119,14 +120,16 @@ def check_issued(
     intermediates: Sequence[str] = (),
     also_allowed: Collection[str] = (),
     clock_skew: timedelta = CLOCK_SKEW,
+    with_root: bool = False,
 ) -> CheckedCertificate:
     """The certificate is the one ordered, valid `now`, and chains to one of `anchors`.
 
     `public_key_sha256` is that of the signing request, `names` all names asked for (normalized). `chain_pem` is what
     the CA sent, in whatever order; `intermediates` are further ones that we know and may complete it with (PEM).
     `also_allowed` are names that a CA is known to add by itself. `clock_skew` is how far the CA's clock may be ahead
-    of ours; backdating needs no tolerance. Raises `InvalidInput`, `WrongKey`, `WrongNames`, `Expired`, `FromTheFuture`
-    and the `ChainProblem`s.
+    of ours; backdating needs no tolerance. `with_root` keeps the root in the chain, which servers need not send (RFC
+    8446 section 4.4.2) and some clients want. Raises `InvalidInput`, `WrongKey`, `WrongNames`, `Expired`,
+    `FromTheFuture` and the `ChainProblem`s.
     """
     leaf = x509.load_certificate(certificate_pem)
     if x509.public_key_sha256(leaf) != public_key_sha256:
@@ -143,7 +146,7 @@ def check_issued(
     at = max(now, leaf.not_valid_before_utc)  # within the skew, judge the chain at the first instant that counts
     path = paths.verify_chain(leaf, sent, trusted, sorted(names), at, known)
     # An anchor that is itself an intermediate has to be sent: the clients' own anchor may lie above it.
-    serve = path[1:-1] if x509.is_self_signed(path[-1]) else path[1:]
+    serve = path[1:-1] if x509.is_self_signed(path[-1]) and not with_root else path[1:]
     stray = [one for one in sent if one not in path and one != leaf and not x509.is_self_signed(one)]
     return CheckedCertificate(
         certificate_pem=x509.to_pem(leaf),

@@ -62,6 +62,7 @@ from operations import (
     standing,
     submission,
     trust,
+    trust_expiry,
 )
 from operations.context import Context
 from tests import pki
@@ -562,6 +563,10 @@ TABLE: dict[str, Row] = {
     "trust.listing": Row(lambda c, r: trust.listing(c)),
     "trust.uses": Row(lambda c, r: trust.uses(c)),
     "trust.show": Row(lambda c, r: _missing(lambda: trust.show(c, "0" * 64))),
+    "trust.inspect": Row(lambda c, r: trust.inspect(c, ROOT)),
+    "trust.fetch": owners(lambda c, r: _lacking(trust.fetch(c, "http://[", ()), InvalidInput)),
+    "trust.waiting": Row(lambda c, r: trust.waiting(c)),
+    "trust_expiry.ending": Row(lambda c, r: trust_expiry.ending(c)),
     "trust.add": owners(lambda c, r: trust.add(c, ROOT)),
     "trust.remove": owners(lambda c, r: _missing(lambda: trust.remove(c, "0" * 64))),
     "health.doctor": owners(lambda c, r: health.doctor(c, r.surroundings)),

@@ -18,6 +18,7 @@ from sqlmodel import Session, select
 from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities.issuance import Fetching
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import messages, naming
@@ -34,6 +35,9 @@ from worker.converter import DATA_CONVERTER
 from worker.playground import DisposableNginx
 from workflows import attributes
 from workflows.gateways import EndpointDiscoveryWorkflow
+
+# Servers of tests are on this machine.
+LOOPBACK = Fetching(networks=("127.0.0.0/8",))
 
 
 @dataclass
@@ -170,7 +174,7 @@ async def world(
         executor = stack.enter_context(ThreadPoolExecutor(16))
         made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, clock)
         await stack.enter_async_context(
-            workers.manager_worker(client, workers.manager_activities(database, surroundings, key), executor)
+            workers.manager_worker(client, workers.manager_activities(database, surroundings, key, LOOPBACK), executor)
         )
         await stack.enter_async_context(
             workers.gateway_worker(client, prepared.gateway_id, workers.gateway_activities(gateway_surroundings))
