@@ -17,8 +17,8 @@ settings = { configuration = "/etc/nginx/nginx.conf" }
 window = { cron = "0 2 * * 6", zone = "Europe/Berlin", minutes = 90 }
 ```
 
-Credentials are references (``file:/…``, ``env:NAME``). An entry that breaks a rule is told with its line and never
-leaves the host: a secret that was typed in place of a reference must not travel.
+Credentials are references (``file:/…``, ``env:NAME``, ``vault:PATH#FIELD``). An entry that breaks a rule is told with
+its line and never leaves the host: a secret that was typed in place of a reference must not travel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tomlkit.exceptions import TOMLKitError
 from connectors import registry
 from connectors.errors import Permanent
 from connectors.registry import Kind, find
-from connectors.secrets import Reference
+from connectors.secrets import FORMS, Reference
 from model.rules import modules
 
 FILE_NAME = "modules.toml"
@@ -55,7 +55,7 @@ _HEADING = re.compile(r"\s*\[\[?(.+?)\]\]?\s*(#.*)?")
 _NEW = """\
 # What this gateway works with: its endpoints and keystores. Edit it as you like, check it with
 # `certgate gateway modules`, and bring it together with the manager's records by `certgate gateway sync`.
-# Passphrases and other secrets are references: file:/absolute/path or env:NAME.
+# Passphrases and other secrets are references: file:/absolute/path, env:NAME or vault:PATH#FIELD.
 """
 
 
@@ -160,7 +160,7 @@ def _connector_obstacle(key: str, value: Any) -> tuple[str, str] | None:
         try:
             _REFERENCE.validate_python(credential)
         except ValidationError:
-            return "credential", "must be a reference such as file:/absolute/path or env:NAME, not the secret itself"
+            return "credential", f"must be a reference ({FORMS}), not the secret itself"
     for word, connectors, type_name in _settings_of(kind, value):
         try:
             find(connectors, type_name).configure(value.get(word, {}))

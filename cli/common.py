@@ -91,9 +91,10 @@ def acting() -> Iterator[Context]:
 def surroundings(home: Path) -> Surroundings:
     """What connectors that are opened here may know."""
     from connectors.registry import Surroundings
-    from connectors.secrets import resolve
+    from worker.credentials import resolver
+    from worker.settings import load
 
-    return Surroundings(home, resolve)
+    return Surroundings(home, resolver(load(home).vault))
 
 
 def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:

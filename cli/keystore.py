@@ -70,7 +70,7 @@ def add_keystore(
 ) -> None:
     """Add a keystore. The gateway makes its file or folder with the first key; what is there already is kept.
 
-    A passphrase is a reference (file:PATH, env:NAME) that the gateway resolves on its own host.
+    A passphrase is a reference (file:PATH, env:NAME, vault:PATH#FIELD) that the gateway resolves on its own host.
     """
     from operations import gateways
     from operations import keystores as operations

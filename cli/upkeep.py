@@ -32,6 +32,7 @@ def doctor(as_json: Json = False) -> None:
 
     async def work() -> list[Finding]:
         from operations import health, provider_check
+        from worker.credentials import resolver
 
         with opened() as door:
             context = door.context(door.command_line_actor(), AccessMethod.COMMAND_LINE)
@@ -39,7 +40,7 @@ def doctor(as_json: Json = False) -> None:
             findings = await health.doctor(context, surroundings(settings.home), settings.notifications)
             if (oidc := settings.oidc) is not None:
                 asked = provider_check.Asked(oidc.issuer, oidc.metadata_url, oidc.client_secret, oidc.ca_file)
-                findings += await provider_check.check(asked)
+                findings += await provider_check.check(asked, resolver(settings.vault))
             return findings
 
     findings = run(work())

@@ -34,8 +34,9 @@ class Surroundings:
     """What a connector may know about the process it runs in. It never reads the environment or a global itself.
 
     `home` is a folder (mode 0700) where this process keeps its own files. `secret` resolves a credential *reference*
-    such as ``file:/etc/certgate/pass`` or ``env:NAME`` and raises `Permanent` where it can't. `host` is the machine
-    that the product runs on, opened by its own connector; None for a product that is reached by its own interface.
+    such as ``file:/etc/certgate/pass``, ``env:NAME`` or ``vault:secret/ca#password``; it raises `Permanent` where it
+    can't, `Retryable` where the server that holds the secret is away. It may block: call it in a thread. `host` is the
+    machine that the product runs on, opened by its own connector; None for a product reached by its own interface.
     """
 
     home: Path

@@ -5,6 +5,8 @@
   mounts secrets into a file system that only this container sees, with modes that it chooses itself (0444, as a rule).
 - ``env:NAME`` – an environment variable. It is readable by every process of the same user and inherited by children;
   a file is better where there is a choice.
+- ``vault:PATH#FIELD`` – a field of a key-value secret in a Vault-compatible server (`connectors/vault.py`), such as
+  ``vault:secret/certgate/ca#password``. Which server, and how we sign in, is the process's own setting.
 
 No message contains a secret; references are not secret.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -25,24 +27,36 @@ from connectors.errors import Permanent
 
 MAX_SECRET_BYTES = 65_536
 CONTAINER_SECRETS = Path("/run/secrets")
-_FORM = re.compile(r"file:/[^\0\n]+|env:[A-Za-z_][A-Za-z0-9_]*")
+FORMS = "file:/absolute/path, env:NAME or vault:PATH#FIELD"
+_VAULT = r"vault:(?P<path>[\w.@~:+-]+(?:/[\w .@~:+-]+)+)#(?P<field>[\w .@~:+/-]{1,200})"
+_FORM = re.compile(rf"file:/[^\0\n]+|env:[A-Za-z_][A-Za-z0-9_]*|{_VAULT}")
 
 
 def _reference(given: str) -> str:
     # Settings are kept in the manager's database: the secret itself must never get there.
-    if not _FORM.fullmatch(given):
-        raise ValueError("must be a reference such as file:/absolute/path or env:NAME, not the secret itself")
+    if not _FORM.fullmatch(given) or (given.startswith("vault:") and _climbs(given)):
+        raise ValueError(f"must be a reference ({FORMS}), not the secret itself")
     return given
+
+
+def _climbs(given: str) -> bool:
+    return any(part in (".", "..") for part in given.removeprefix("vault:").partition("#")[0].split("/"))
 
 
 Reference = Annotated[str, AfterValidator(_reference)]
 """The field type for a credential in a connector's settings: a reference that `resolve` understands."""
 
 
-def resolve(reference: str, environment: Mapping[str, str] | None = None) -> bytes:
-    """The secret that `reference` names. `environment` defaults to the one of this process.
+def resolve(
+    reference: str,
+    environment: Mapping[str, str] | None = None,
+    from_vault: Callable[[str, str], bytes] | None = None,
+) -> bytes:
+    """The secret that `reference` names. `environment` defaults to the one of this process; `from_vault` gives a field
+    (path, name) of the Vault-compatible server that the process has, if it has one.
 
-    Raises `Permanent`: an unknown form, nothing there, an empty secret, or a file that others may read.
+    It may block for as long as that server takes. Raises `Permanent`: an unknown form, nothing there, an empty secret,
+    or a file that others may read; `Retryable`: the server is away or sealed.
     """
     scheme, _, rest = reference.partition(":")
     if scheme == "file":
@@ -52,9 +66,16 @@ def resolve(reference: str, environment: Mapping[str, str] | None = None) -> byt
         if value is None:
             raise Permanent(f"The credential env:{rest} is not set in the environment of this process.")
         secret = os.fsencode(value)
+    elif (asked := re.fullmatch(_VAULT, reference)) is not None and not _climbs(reference):
+        if from_vault is None:
+            raise Permanent(
+                f"The credential {reference} is in a Vault-compatible server, and this process knows none: set [vault] "
+                "in its settings file, or BAO_ADDR in its environment."
+            )
+        secret = from_vault(asked["path"], asked["field"])
     else:
         # Whoever typed the secret itself in place of a reference must not find it in a log.
-        raise Permanent("A credential reference must look like file:/absolute/path or env:NAME.")
+        raise Permanent(f"A credential reference must look like {FORMS}.")
     if not secret:
         raise Permanent(f"The credential {reference} is empty.")
     return secret

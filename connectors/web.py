@@ -273,7 +273,8 @@ class Web:
         # Connections belong to the loop that made them.
         if self._client is None or self._loop is not loop:
             self._client = httpx.AsyncClient(
-                verify=self._tls(),
+                # Nothing is verified where nothing is encrypted, and reading the trusted roots takes a while.
+                verify=self._tls() if urlsplit(self._base).scheme == "https" else False,
                 timeout=self._patience,
                 follow_redirects=False,
                 trust_env=self._addresses.every,

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from connectors.registry import Surroundings
-from connectors.secrets import resolve
 from model.errors import Unavailable
+from worker.credentials import resolver
 from worker.door import Door
 from worker.settings import load
 
@@ -50,7 +50,7 @@ class Bridge:
     @property
     def surroundings(self) -> Surroundings:
         """What connectors that are opened in this process may know."""
-        return Surroundings(self.door.settings.home, resolve)
+        return Surroundings(self.door.settings.home, resolver(self.door.settings.vault))
 
     def close(self) -> None:
         """End the loop and give the database back."""

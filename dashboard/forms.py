@@ -22,8 +22,8 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from connectors.secrets import is_reference
 
 _REFERENCE_HELP = (
-    "Where the gateway finds the secret on its own host: `file:/absolute/path` (mode 0600) or `env:NAME`. "
-    "Never the secret itself."
+    "Where the secret is, for the process that uses it: `file:/absolute/path` (mode 0600), `env:NAME`, or "
+    "`vault:PATH#FIELD` in its Vault-compatible server. Never the secret itself."
 )
 
 
@@ -191,7 +191,7 @@ def _widget(field: Field, key: str, value: Any) -> None:
         case _:
             hint = shown
             if field.kind == Kind.REFERENCE:
-                hint = "file:/etc/certgate/passphrase or env:NAME"
+                hint = "file:/etc/certgate/passphrase, env:NAME or vault:PATH#FIELD"
             st.text_input(
                 label, value="" if value is None else str(value), key=key, max_chars=1024, autocomplete="off",
                 placeholder=hint, help=field.help or None,

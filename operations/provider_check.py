@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +31,13 @@ class Asked:
     ca_file: Path | None
 
 
-async def check(asked: Asked) -> list[Finding]:
-    """The secret can be read; the provider answers, is the one that it should be, and can do what is needed."""
+async def check(asked: Asked, secret: Callable[[str], bytes] = resolve) -> list[Finding]:
+    """The secret can be read (`secret` resolves its reference); the provider answers, is the one that it should be, and
+    can do what is needed."""
     findings = []
     if asked.client_secret is not None:
         try:
-            resolve(asked.client_secret)
+            await asyncio.to_thread(secret, asked.client_secret)
         except ConnectorError as error:
             findings.append(Finding(f"{_NAME}: client secret", False, str(error)))
     try:

@@ -19,6 +19,7 @@ from temporalio.service import HttpConnectProxyConfig, RPCError, RPCStatusCode
 from model.errors import InvalidInput, Unavailable
 from worker import embedded_state, proxies
 from worker.converter import DATA_CONVERTER
+from worker.credentials import resolver
 from worker.settings import Settings
 from workflows import attributes
 
@@ -62,7 +63,9 @@ async def connect(
     """
     deadline = time.monotonic() + wait.total_seconds()
     # What an embedded server says on the loopback interface goes through no proxy.
-    proxy = proxies.of(settings.temporal) if settings.temporal.outside else None
+    proxy = None
+    if settings.temporal.outside:
+        proxy = await asyncio.to_thread(proxies.of, settings.temporal, resolver(settings.vault))
     while True:
         config = outside_config(settings) if settings.temporal.outside else _embedded_config(settings)
         if config is not None:

@@ -14,6 +14,10 @@ address = "temporal.example:7233"
 namespace = "default"
 proxy = "http://proxy.example:3128"  # where there is no way out but through an HTTP proxy
 proxy_credential = "file:/etc/certgate/proxy"   # its user:password; or env:NAME
+
+[vault]                              # as in certgate.toml: where this gateway looks references vault:PATH#FIELD up
+address = "https://vault.example:8200"
+token = "file:/etc/certgate/vault-token"
 ```
 
 The channel's private key is beside it, `channel-NUMBER.key`, mode 0600.
@@ -29,16 +33,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 
 from model import channel as channels
 from model.channel import Parties
 from model.errors import InvalidInput
 from worker import settings as manager_settings
-from worker.settings import Settings, TemporalSettings
+from worker.settings import Settings, TemporalSettings, VaultSettings, given_vault
 
 FILE_NAME = "gateway.toml"
 
@@ -53,6 +57,7 @@ class _File(BaseModel):
     manager_key: str | None = None
     manager_home: Path | None = None
     temporal: TemporalSettings = TemporalSettings()
+    vault: Annotated[VaultSettings | None, BeforeValidator(given_vault)] = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class GatewayHome:
     manager_home: Path | None
     temporal: TemporalSettings
     enrolled: Enrolled | None = None
+    vault: VaultSettings | None = None
 
     @property
     def channel(self) -> int:
@@ -83,7 +89,8 @@ class GatewayHome:
     def settings(self) -> Settings:
         """How this gateway connects: over the manager's home on the same machine, else by its own file."""
         if self.manager_home is not None:
-            return manager_settings.load(self.manager_home)
+            there = manager_settings.load(self.manager_home)
+            return there.model_copy(update={"vault": self.vault}) if self.vault else there
         outside = {
             **self.temporal.model_dump(),
             "address": os.environ.get("TEMPORAL_ADDRESS") or self.temporal.address,
@@ -93,7 +100,8 @@ class GatewayHome:
         }
         # A gateway has no database; the URL is one that nothing could ever be read from.
         nothing = SecretStr("sqlite://")
-        return Settings(home=self.folder, database_url=nothing, temporal=TemporalSettings.model_validate(outside))
+        temporal = TemporalSettings.model_validate(outside)
+        return Settings(home=self.folder, database_url=nothing, temporal=temporal, vault=self.vault)
 
     def key(self) -> tuple[X25519PrivateKey, Parties] | None:
         """The channel's private key and whose channel it is; None where nothing was agreed. Raises `InvalidInput`."""
@@ -149,12 +157,14 @@ def write(
     """Make a gateway's home, or bring it to another channel. Raises `InvalidInput` where another gateway lives, unless
     `take_over`.
 
-    What the file says of the way to Temporal stays, but for what is given. Keys of earlier channels are deleted.
+    What the file says of the way to Temporal stays, but for what is given, and so does its ``[vault]``. Keys of earlier
+    channels are deleted.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     path = folder / FILE_NAME
     way: dict[str, Any] = {}
+    vault: dict[str, Any] = {}
     if path.exists():
         there = read(folder)
         if there.gateway_id != gateway_id and not take_over:
@@ -163,6 +173,8 @@ def write(
         if same and not temporal:
             return there
         way = there.temporal.model_dump(exclude_defaults=True, exclude_none=True, mode="json")
+        if there.vault is not None:
+            vault = there.vault.model_dump(exclude_none=True, mode="json")
     way.update(temporal or {})
     # A JSON string is a TOML string for every name that certgate allows.
     lines = [f"id = {gateway_id}", f"name = {json.dumps(name)}"]
@@ -176,6 +188,8 @@ def write(
         lines.append(f"manager_home = {json.dumps(str(manager_home))}")
     if way:
         lines += ["", "[temporal]", *(f"{key} = {json.dumps(value)}" for key, value in way.items())]
+    if vault:
+        lines += ["", "[vault]", *(f"{key} = {json.dumps(value)}" for key, value in vault.items())]
     _replace(path, ("\n".join(lines) + "\n").encode())
     if enrolled is not None:
         for old in folder.glob("channel-*.key"):
@@ -199,7 +213,7 @@ def read(folder: Path) -> GatewayHome:
     enrolled = None
     if file.installation is not None and file.manager_key is not None:
         enrolled = Enrolled(file.channel, file.installation, file.manager_key)
-    return GatewayHome(folder, file.id, file.name, file.manager_home, file.temporal, enrolled)
+    return GatewayHome(folder, file.id, file.name, file.manager_home, file.temporal, enrolled, file.vault)
 
 
 def _key_path(folder: Path, channel: int) -> Path:

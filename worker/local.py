@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from connectors.registry import Surroundings
-from connectors.secrets import resolve
 from model import channel
 from model.database import Database
 from operations import bootstrap
 from operations.bootstrap import Prepared
 from operations.context import now
 from worker import gateway_home
+from worker.credentials import resolver
 from worker.gateway_home import Enrolled
 from worker.settings import Settings
 from worker.up import gateway_home as folder_of
@@ -19,7 +19,7 @@ async def prepare(home: Settings) -> Prepared:
     """Make database and local gateway ready. What is there stays; what a home lacks (0.1 knew no channels) is added."""
     database = Database(home.database_url.get_secret_value())
     try:
-        around = Surroundings(home.home, resolve)
+        around = Surroundings(home.home, resolver(home.vault))
         prepared = await bootstrap.prepare(database, around, now(), key_file=home.trust.key_file)
         assert prepared.gateway_id is not None
         folder = folder_of(home)

@@ -8,17 +8,18 @@ from urllib.parse import urlsplit
 
 from temporalio.service import HttpConnectProxyConfig
 
-from connectors.errors import Permanent
+from connectors.errors import ConnectorError
 from connectors.secrets import resolve
 from model.errors import InvalidInput, Unavailable
+from worker.credentials import Resolver
 from worker.settings import TemporalSettings
 
 _PATIENCE = 5.0
 _LONGEST_ANSWER = 65_536
 
 
-def of(settings: TemporalSettings) -> HttpConnectProxyConfig | None:
-    """The proxy that is configured, with its credential resolved now; None where there is none.
+def of(settings: TemporalSettings, secret: Resolver = resolve) -> HttpConnectProxyConfig | None:
+    """The proxy that is configured, with its credential resolved now by `secret`; None where there is none.
 
     Raises `InvalidInput` where the credential can't be had, or is not ``user:password``.
     """
@@ -27,8 +28,8 @@ def of(settings: TemporalSettings) -> HttpConnectProxyConfig | None:
     credential = None
     if settings.proxy_credential is not None:
         try:
-            text = resolve(settings.proxy_credential).decode()
-        except Permanent as error:
+            text = secret(settings.proxy_credential).decode()
+        except ConnectorError as error:
             raise InvalidInput(f"The proxy's credential can't be had. {error.message}") from None
         except UnicodeDecodeError:
             text = ""

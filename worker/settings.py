@@ -68,6 +68,20 @@ link = "subject"        # who is who: "subject" (an MRAO enters it), or "email" 
 email_domains = []      # whose addresses may sign in at all; none named: everybody's
 prompt = ""             # such as "login" or "select_account": what the provider is asked to show
 ca_file = ""            # certificates to trust at the provider, where its CA is a private one
+
+[vault]                 # the Vault-compatible server that references vault:PATH#FIELD are looked up in
+                        # (docs/credentials.md); none of it: what BAO_ADDR or VAULT_ADDR in the environment say
+address = ""            # https://vault.example.com:8200
+namespace = ""
+ca_file = ""
+token = ""              # one way of signing in: this reference (file:/absolute/path or env:NAME),
+role_id = ""            # or an AppRole
+secret_id = ""          # reference
+client_certificate = "" # or a TLS client certificate
+client_key = ""
+jwt = ""                # or a JWT, such as a Kubernetes service account's: reference
+sign_in_role = ""       # the role to sign in as, by JWT or certificate
+sign_in_mount = ""      # where that way is mounted; default: approle, cert or kubernetes
 ```
 """
 
@@ -90,10 +104,12 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from connectors.notices.settings import NotificationSettings
 from connectors.secrets import Reference
+from connectors.vault import VaultAccess
 from model.errors import InvalidInput, Unavailable
 
 FILE_NAME = "certgate.toml"
@@ -194,6 +210,17 @@ class OidcSettings(_Section):
         return f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
 
 
+class VaultSettings(VaultAccess):
+    """The Vault-compatible server that this process looks references up in, and how it signs in there."""
+
+    @model_validator(mode="after")
+    def _signs_in_by_itself(self) -> VaultSettings:
+        for reference in (self.token, self.secret_id, self.jwt):
+            if reference is not None and reference.startswith("vault:"):
+                raise ValueError("signs in by file:/absolute/path or env:NAME, not by what it holds itself")
+        return self
+
+
 class TrustSettings(_Section):
     """Where the manager's key is, if not in its home, and from where CA certificates may be fetched."""
 
@@ -229,6 +256,7 @@ class Settings(_Section):
     trust: TrustSettings = TrustSettings()
     notifications: NotificationSettings = NotificationSettings()
     oidc: OidcSettings | None = None
+    vault: VaultSettings | None = None
 
     @property
     def logs(self) -> Path:
@@ -249,6 +277,14 @@ def _oidc(given: object) -> object:
     return told if told.get("issuer") else None
 
 
+def given_vault(given: object) -> object:
+    """``[vault]`` as the documented example reads: an empty text is no key, and without an address there is none."""
+    if not isinstance(given, dict):
+        return given
+    told = {name: value for name, value in given.items() if value != ""}
+    return told if told.get("address") else None
+
+
 class _DatabaseFile(_Section):
     url: SecretStr | None = None
     url_file: Path | None = None
@@ -262,6 +298,7 @@ class _File(_Section):
     dashboard: DashboardSettings = DashboardSettings()
     trust: TrustSettings = TrustSettings()
     oidc: Annotated[OidcSettings | None, BeforeValidator(_oidc)] = None
+    vault: Annotated[VaultSettings | None, BeforeValidator(given_vault)] = None
     notifications: NotificationSettings = NotificationSettings()
 
     @field_validator("notifications", mode="before")
@@ -308,6 +345,7 @@ def load(home: Path | None = None, environment: Mapping[str, str] | None = None)
             trust=file.trust.model_copy(update={"key_file": _key_file(file.trust, folder, variables)}),
             notifications=_placed(file.notifications, folder),
             oidc=file.oidc,
+            vault=file.vault,
         )
     except ValidationError as error:
         raise InvalidInput(f"The environment has a wrong setting: {explain(error)}.") from None

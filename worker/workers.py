@@ -36,7 +36,6 @@ from activities.renewals import Renewals
 from activities.standings import Standings
 from activities.watching import WatchedHere, Watching
 from connectors.registry import Surroundings
-from connectors.secrets import resolve
 from model.database import Database
 from model.errors import Unavailable
 from model.naming import MANAGER_QUEUE, gateway_queue
@@ -50,6 +49,7 @@ from operations.trust_news import keep_telling_trust
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
 from worker.check_in import keep_checking_in
+from worker.credentials import resolver
 from worker.gateway_home import GatewayHome
 from worker.settings import Settings
 from workflows.registry import WORKFLOWS, runner
@@ -200,6 +200,7 @@ async def run_manager(settings: Settings) -> None:
     database = Database(settings.database_url.get_secret_value())
     try:
         database.upgrade()
+        resolve = resolver(settings.vault)
         surroundings = Surroundings(settings.home, resolve)
         given = settings.trust.key_file
         key = manager_key.establish(database, given or settings.home / manager_key.FILE_NAME, given=given is not None)
@@ -231,7 +232,7 @@ async def run_gateway(home: GatewayHome) -> None:
     # A core dump of this process would hold private keys.
     processes.forbid_core_dumps()
     settings = home.settings()
-    activities = gateway_activities(Surroundings(home.folder, resolve))
+    activities = gateway_activities(Surroundings(home.folder, resolver(settings.vault)))
 
     async def work(client: Client) -> None:
         worker = gateway_worker(client, home.gateway_id, activities, channel=home.channel)

@@ -108,7 +108,7 @@ class FileSettings(BaseModel):
         description="The file: its absolute path on the gateway's host, or a name in the gateway's home. "
         "It is made with the first key. Its folder must be the gateway's own, closed to the writing of others."
     )
-    passphrase: Reference = Field(description="Reference of the file's passphrase, file:/… or env:….")
+    passphrase: Reference = Field(description="Reference of the file's passphrase, file:/…, env:… or vault:….")
 
     @field_validator("file")
     @classmethod

@@ -35,7 +35,7 @@ class Settings(BaseModel):
 
     folder: Path | None = Field(default=None, description="Folder of the keys (mode 0700); default: keys in the home.")
     passphrase: Reference | None = Field(
-        default=None, description="Reference of a passphrase, file:/… or env:…; optional."
+        default=None, description="Reference of a passphrase, file:/…, env:… or vault:…; optional."
     )
 
 

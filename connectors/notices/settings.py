@@ -35,7 +35,7 @@ def checked_url(given: str) -> str:
 
 
 def _url(given: str) -> str:
-    return given if given.startswith(("file:/", "env:")) else checked_url(given)
+    return given if given.startswith(("file:/", "env:", "vault:")) else checked_url(given)
 
 
 class _Section(BaseModel):

@@ -7,6 +7,7 @@ over ``ID.TIMESTAMP.BODY``. The key is the secret's bytes; after ``whsec_`` it i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -42,17 +43,18 @@ class Webhook:
 
     async def send(self, notice: Notice, address: str) -> None:  # noqa: ARG002  (one receiver)
         """Post it. Everything but a 2xx answer is tried again: what a proxy or a wrong setting says may pass."""
-        url = self._url()
+        url = await asyncio.to_thread(self._url)
         body = json.dumps(payload(notice), ensure_ascii=False, separators=(",", ":")).encode()
-        headers = {"content-type": "application/json", "user-agent": "certgate", **self._signed(notice.key, body)}
+        signed = await asyncio.to_thread(self._signed, notice.key, body)
+        headers = {"content-type": "application/json", "user-agent": "certgate", **signed}
         answer = await self._ask("POST", url, headers, body)
         if not answer.is_success:
             raise Retryable(f"The webhook at {_place(url)} answered with status {answer.status_code}.", _hint(answer))
 
     async def check(self) -> str:
         """Whether something answers there; any answer will do, nothing is posted."""
-        url = self._url()
-        self._signed("check", b"")
+        url = await asyncio.to_thread(self._url)
+        await asyncio.to_thread(self._signed, "check", b"")
         await self._ask("HEAD", url, {"user-agent": "certgate"}, b"")
         signed = "signed" if self._settings.secret else "not signed"
         return f"The webhook at {_place(url)} answers; what is sent there is {signed}."

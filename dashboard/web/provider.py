@@ -10,7 +10,7 @@ import ssl
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,8 +78,11 @@ class _Flows:
 class Provider:
     """The routes for the way to the provider and back."""
 
-    def __init__(self, settings: OidcSettings, public_url: str, door: Door) -> None:
+    def __init__(
+        self, settings: OidcSettings, public_url: str, door: Door, secret: Callable[[str], bytes] = resolve
+    ) -> None:
         self._settings = settings
+        self._secret = secret
         self._public_url = public_url
         self._door = door
         self._flows = _Flows()
@@ -161,7 +164,7 @@ class Provider:
 
     def _options(self) -> dict[str, Any]:
         settings = self._settings
-        secret = resolve(settings.client_secret).decode() if settings.client_secret else None
+        secret = self._secret(settings.client_secret).decode() if settings.client_secret else None
         kwargs: dict[str, Any] = {
             "scope": " ".join(settings.scopes),
             "code_challenge_method": "S256",

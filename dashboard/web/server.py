@@ -23,6 +23,7 @@ from dashboard.web.gate import Gate
 from dashboard.web.headers import CarefulHeaders
 from dashboard.web.provider import START, Provider
 from dashboard.web.signing_in import SignIn
+from worker.credentials import resolver
 from worker.settings import DashboardSettings, Settings
 
 SCRIPT = Path(__file__).parents[1] / "app.py"
@@ -61,7 +62,8 @@ def application(settings: Settings) -> st.App:
     """The whole application (ASGI)."""
     dashboard, oidc = settings.dashboard, settings.oidc
     door = Door(dashboard, (oidc.label, START) if oidc else None)
-    sign_in = SignIn(dashboard, door, Provider(oidc, dashboard.public_url, door) if oidc else None)
+    provider = Provider(oidc, dashboard.public_url, door, resolver(settings.vault)) if oidc else None
+    sign_in = SignIn(dashboard, door, provider)
     return st.App(
         SCRIPT,
         routes=[*sign_in.routes(), *Downloads(dashboard).routes()],

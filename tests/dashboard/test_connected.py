@@ -106,7 +106,7 @@ def test_a_keystore_is_added_edited_and_removed(scene: Scene, visit: Visit) -> N
     field(app, "File (needed)").set_value("java.p12")
     field(app, "Passphrase (needed)").set_value("hunter2")
     press(app, "Add")
-    assert "must be a reference such as file:/absolute/path or env:NAME" in texts(app)
+    assert "must be a reference (file:/absolute/path, env:NAME or vault:PATH#FIELD)" in texts(app)
     assert "hunter2" not in texts(app)
     field(app, "Passphrase (needed)").set_value("env:PASS")
     press(app, "Add")
