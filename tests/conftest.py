@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from model.database import Database
+from tests.support import openbao as openbao_server
+from tests.support.openbao import OpenBao
 from tests.support.world import World, world
 
 
@@ -37,3 +39,10 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """One whole certgate for all tests that only add to it."""
     async with world(tmp_path_factory.mktemp("world")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    """A real OpenBao; a test that seals it unseals it."""
+    with openbao_server.running(tmp_path_factory.mktemp("openbao")) as server:
+        yield server

@@ -22,18 +22,17 @@ from worker.processes import free_port
 ROOT_TOKEN = "root-of-the-test"
 # What certgate needs, as docs/ca-vault.md tells it.
 POLICY = """
-path "pki_int/sign/*"   { capabilities = ["update"] }
-path "pki_int/certs"    { capabilities = ["list"] }
-path "pki_int/certs/*"  { capabilities = ["list"] }
-path "pki_int/cert/*"   { capabilities = ["read"] }
-path "pki_int/revoke"   { capabilities = ["update"] }
-path "pki_int/roles"    { capabilities = ["list"] }
-path "pki_int/roles/*"  { capabilities = ["read"] }
+path "+/sign/*"   { capabilities = ["update"] }
+path "+/certs"    { capabilities = ["list"] }
+path "+/certs/*"  { capabilities = ["list"] }
+path "+/cert/*"   { capabilities = ["read"] }
+path "+/revoke"   { capabilities = ["update"] }
+path "+/roles"    { capabilities = ["list"] }
+path "+/roles/*"  { capabilities = ["read"] }
 """
 KV_POLICY = """
 path "secret/data/certgate/*" { capabilities = ["read"] }
 path "old/certgate/*"         { capabilities = ["read"] }
-path "pki_int/issue/*"        { capabilities = ["update"] }
 """
 
 

@@ -404,6 +404,8 @@ def _described(role: Mapping[str, Any]) -> str:
     elif isinstance(names, list) and names:
         told.append(printable("names of " + ", ".join(map(str, names[:10]))))
     told.append(f"keys: {role.get('key_type') or 'any'}")
+    if role.get("no_store"):
+        told.append("not usable: it keeps no certificates (no_store)")
     return ", ".join(told)
 
 

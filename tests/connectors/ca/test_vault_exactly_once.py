@@ -1,0 +1,41 @@
+"""A real OpenBao whose answers are cut and whose customers are killed: as many certificates as orders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectors.ca.vault.issued import colons
+from model import x509
+from model.messages import AuthorityAccess
+from tests.connectors.ca.exactly_once import CuttingProxy, buy, orders
+from tests.support.openbao import OpenBao
+
+COUNT = 200
+
+
+async def test_every_order_is_one_certificate(openbao: OpenBao, tmp_path: Path) -> None:
+    openbao.intermediate("pki_once")
+    before = set(openbao.serials("pki_once"))
+    secret = tmp_path / "secret-id"
+    secret.write_text(openbao.secret_id())
+    secret.chmod(0o600)
+    async with CuttingProxy(openbao.port) as proxy:
+        settings = {
+            "address": f"https://127.0.0.1:{proxy.port}",
+            "ca_file": str(openbao.ca_file),
+            "role_id": openbao.role_id(),
+            "secret_id": f"file:{secret}",
+            "mount": "pki_once",
+            "role": "server",
+        }
+        access = AuthorityAccess("Vault", "vault", settings, "manager", True)
+        bought = await buy(access, orders(access, COUNT), tmp_path, seed=20261124, proxy=proxy)
+    print(bought.kills, bought.cuts, bought.found, bought.attempts, bought.failures)
+    assert bought.kills >= 50
+    assert bought.cuts >= 50
+    assert bought.found >= 10
+    issued = set(openbao.serials("pki_once")) - before
+    assert issued == set(bought.numbers.values())
+    assert len(issued) == COUNT
+    for reference, came in bought.certificates.items():
+        assert bought.numbers[reference] == colons(x509.serial_hex(x509.load_certificate(came.certificate_pem)))
