@@ -23,12 +23,11 @@ ROOT_TOKEN = "root-of-the-test"
 # What certgate needs, as docs/ca-vault.md tells it.
 POLICY = """
 path "+/sign/*"   { capabilities = ["update"] }
-path "+/certs"    { capabilities = ["list"] }
+path "+/issuer/+/sign/*" { capabilities = ["update"] }
 path "+/certs/*"  { capabilities = ["list"] }
 path "+/cert/*"   { capabilities = ["read"] }
 path "+/revoke"   { capabilities = ["update"] }
-path "+/roles"    { capabilities = ["list"] }
-path "+/roles/*"  { capabilities = ["read"] }
+path "+/roles/*"  { capabilities = ["read", "list"] }
 """
 KV_POLICY = """
 path "secret/data/certgate/*" { capabilities = ["read"] }
@@ -38,11 +37,13 @@ path "old/certgate/*"         { capabilities = ["read"] }
 
 @dataclass
 class OpenBao:
-    """A running server. `ask` speaks to it as its owner does; certgate's own client is what is tested."""
+    """A running server. `ask` speaks to it as its owner does; certgate's own client is what is tested. At `plain_port`
+    it answers without TLS, too."""
 
     folder: Path
     port: int
     process: subprocess.Popen[str]
+    plain_port: int = 0
     unseal_key: str = ""
     said: list[str] = field(default_factory=list)
 
@@ -120,7 +121,7 @@ class OpenBao:
         self.ask("POST", "auth/approle/role/certgate", policies)
 
     def intermediate(self, mount: str) -> None:
-        """Another PKI mount below the root, with the roles ``server``, ``short`` and ``forgetful``."""
+        """Another PKI mount below the root, with the roles ``server``, ``any``, ``short`` and ``forgetful``."""
         self.ask("POST", f"sys/mounts/{mount}", {"type": "pki", "config": {"max_lease_ttl": "43800h"}})
         asked = {"common_name": f"Test Intermediate {mount}", "key_type": "ec", "key_bits": 256}
         csr = self.ask("POST", f"{mount}/intermediate/generate/internal", asked)["data"]["csr"]
@@ -135,6 +136,7 @@ class OpenBao:
             "key_usage": ["DigitalSignature"],
         }
         self.ask("POST", f"{mount}/roles/server", role)
+        self.ask("POST", f"{mount}/roles/any", {**role, "allow_any_name": True})
         self.ask("POST", f"{mount}/roles/short", {**role, "max_ttl": "144h"})
         self.ask("POST", f"{mount}/roles/forgetful", {**role, "no_store": True})
 
@@ -142,7 +144,10 @@ class OpenBao:
 @contextmanager
 def running(folder: Path) -> Iterator[OpenBao]:
     """Start a server, prepared, and end it."""
-    port = free_port()
+    port, plain_port = free_port(), free_port()
+    (folder / "plain.hcl").write_text(
+        f'listener "tcp" {{\n  address = "127.0.0.1:{plain_port}"\n  tls_disable = true\n}}\n'
+    )
     process = subprocess.Popen(
         [
             program("bao"),
@@ -153,6 +158,7 @@ def running(folder: Path) -> Iterator[OpenBao]:
             f"-dev-listen-address=127.0.0.1:{port}",
             f"-dev-root-token-id={ROOT_TOKEN}",
             "-dev-no-store-token",
+            f"-config={folder / 'plain.hcl'}",
             "-log-level=error",
         ],
         cwd=folder,
@@ -161,7 +167,7 @@ def running(folder: Path) -> Iterator[OpenBao]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    server = OpenBao(folder, port, process)
+    server = OpenBao(folder, port, process, plain_port)
     assert process.stdout is not None
     try:
         for line in process.stdout:

@@ -339,7 +339,8 @@ class VaultAuthority:
         mount = self._settings.mount
         rights = [
             _Right(self._sign_path(self._settings.role), "update", "sign"),
-            _Right(f"{mount}/certs", "list", "list what was signed"),
+            # Lists are asked for with a slash at the end, and policies with and without one fit that.
+            _Right(f"{mount}/certs/", "list", "list what was signed"),
             _Right(f"{mount}/cert/0", "read", "read what was signed"),
             _Right(f"{mount}/revoke", "update", "revoke"),
         ]

@@ -21,6 +21,7 @@ certificate is for the key of its own order.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pickle
 import random
@@ -333,6 +334,7 @@ async def buy(
             await buyer.buy(order)
     finally:
         buyer.zygote.close()
+        await buyer.leave()
     assert set(buyer.bought.certificates) == {one.reference for one in wanted}
     return buyer.bought
 
@@ -372,6 +374,13 @@ class _Buyer:
         assert sorted(x509.subject_names(leaf)) == sorted(order.names)
         self.bought.certificates[order.reference] = came
 
+    async def leave(self) -> None:
+        """Close the connections of the CAs that were opened here."""
+        for ca in self._orders._open.values():
+            closing = getattr(ca, "close", None)
+            if inspect.iscoroutinefunction(closing):
+                await closing()
+
     async def _step(self, step: Step, order: SubmitOrder, number: str) -> OrderPlaced | Collected:
         told = ""
         for _ in range(MOST_ATTEMPTS):
@@ -405,6 +414,7 @@ class _Buyer:
                 self._lines[step] = max(survived.lines, 2)
             return survived
         if self.dice.random() < 0.3:
+            await self.leave()
             self._orders = self._fresh()
         if self.proxy is None or drawn > kill_share + cut_share:
             return await attempt(self._orders, step, order, number)

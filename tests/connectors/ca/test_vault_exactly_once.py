@@ -10,7 +10,7 @@ from model.messages import AuthorityAccess
 from tests.connectors.ca.exactly_once import CuttingProxy, buy, orders
 from tests.support.openbao import OpenBao
 
-COUNT = 200
+COUNT = 80
 
 
 async def test_every_order_is_one_certificate(openbao: OpenBao, tmp_path: Path) -> None:
@@ -19,21 +19,19 @@ async def test_every_order_is_one_certificate(openbao: OpenBao, tmp_path: Path) 
     secret = tmp_path / "secret-id"
     secret.write_text(openbao.secret_id())
     secret.chmod(0o600)
-    async with CuttingProxy(openbao.port) as proxy:
+    async with CuttingProxy(openbao.plain_port) as proxy:
         settings = {
-            "address": f"https://127.0.0.1:{proxy.port}",
-            "ca_file": str(openbao.ca_file),
+            "address": f"http://127.0.0.1:{proxy.port}",
             "role_id": openbao.role_id(),
             "secret_id": f"file:{secret}",
             "mount": "pki_once",
             "role": "server",
+            "settle_seconds": 1,
         }
         access = AuthorityAccess("Vault", "vault", settings, "manager", True)
-        bought = await buy(access, orders(access, COUNT), tmp_path, seed=20261124, proxy=proxy)
-    print(bought.kills, bought.cuts, bought.found, bought.attempts, bought.failures)
-    assert bought.kills >= 50
-    assert bought.cuts >= 50
-    assert bought.found >= 10
+        bought = await buy(access, orders(access, COUNT), tmp_path, seed=20261124, proxy=proxy, longest_wait=1.0)
+    assert bought.kills + bought.cuts >= 200
+    assert bought.found >= 3  # signed, and the answer lost
     issued = set(openbao.serials("pki_once")) - before
     assert issued == set(bought.numbers.values())
     assert len(issued) == COUNT
