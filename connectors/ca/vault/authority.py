@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from connectors.ca.contract import (
     RevokeRequest,
     Standing,
 )
-from connectors.ca.vault.issued import Issued, colons, names_of
+from connectors.ca.vault.issued import Issued, colons, names_of, together
 from connectors.ca.vault.settings import Settings
 from connectors.errors import AuthorityFault, ConnectorError, Permanent, Rejected, Retryable
 from connectors.registry import Surroundings
@@ -158,7 +157,7 @@ class VaultAuthority:
         total = len(serials) if len(serials) > _LISTED_AT_ONCE else None
         # A server without pages gives everything each time: they are made here.
         part = [one for one in sorted(serials) if one > (page or "")][:_LISTED_AT_ONCE]
-        entries = await asyncio.gather(*map(self._entry, part))
+        entries = await together(map(self._entry, part))
         listed = [
             one
             for serial, entry in zip(part, entries, strict=True)

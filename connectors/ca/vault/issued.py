@@ -9,10 +9,10 @@ are read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509 as crypto
 
@@ -20,6 +20,8 @@ from connectors.errors import Permanent
 from connectors.vault import Vault
 from model import x509
 from model.errors import CertgateError
+
+ResultT = TypeVar("ResultT")
 
 # A page of the list, where the server gives pages; and how many certificates are read at once.
 _PAGE = 2_000
@@ -54,6 +56,17 @@ def names_of(certificate: crypto.Certificate) -> frozenset[str]:
         names = set()
     common = x509.common_name(certificate)
     return frozenset(names | {common.lower()} if common else names)
+
+
+async def together(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """The results of all of it, done at once; where one fails, nothing of the rest goes on behind our back."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Issued:
@@ -153,7 +166,7 @@ class Issued:
     async def _read(self, serials: Sequence[str]) -> None:
         for start in range(0, len(serials), _AT_ONCE):
             part = serials[start : start + _AT_ONCE]
-            for serial, pem in zip(part, await asyncio.gather(*map(self._pem, part)), strict=True):
+            for serial, pem in zip(part, await together(map(self._pem, part)), strict=True):
                 try:
                     self.add(x509.load_certificate(pem))
                 except (CertgateError, ValueError):
