@@ -48,10 +48,14 @@ from operations import (
     keystores,
     modules,
     tokens,
+    trust,
+    trust_news,
 )
 from operations.campaign_selection import Plan, Selection
 from tests import pki
-from tests.support.world import World, world
+from tests.pki import pem
+from tests.support.chained import chained_in, install_chained
+from tests.support.world import World, wait_until, world
 from worker import workers
 from worker.playground import DisposableNginx
 from workflows.authority_watch import AuthorityWatchWorkflow
@@ -167,6 +171,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await record_lifecycle(made, keep)
     await record_syncs(made, keep)
     await record_changes(made, keep)
+    await record_chain(made, keep)
 
     with made.database.write() as session:
         session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
@@ -286,6 +291,26 @@ async def record_campaigns(made: World, keep: Callable[[str, WorkflowHandle[Any,
     await keep("campaign-canceled", steered)
     with made.database.write() as session:
         session.execute(update(Gateway).values(told_status=None))
+
+
+async def record_chain(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A request whose issuer can't be fetched, and is then trusted in two steps."""
+    install_chained()
+    ca = chained_in(made, "Recorded")
+    ca.url = "http://169.254.169.254/issuer.cer"
+    number = await made.submit("chain.example.org", ca="chained")
+    await made.until(number, state=InstallState.KEY_READY)
+    await made.say(number, "approve")
+    await made.until(number, state=InstallState.ACTION_REQUIRED)
+    await keep("request-chain-incomplete", made.workflow(number))
+    for one in (ca.issuer, ca.root):
+        trust.add(made.context("admin"), pem(one.certificate))
+        await trust_news.tell_requests(made.database, made.client)
+        await wait_until(
+            lambda: all("issuer" not in one.missing_issuer for one in trust.waiting(made.context("admin")))
+        )
+    await made.workflow(number).result()
+    await keep("request-chain-completed", made.workflow(number))
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
