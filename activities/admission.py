@@ -9,7 +9,16 @@ from temporalio.exceptions import ApplicationError
 from activities.records import Records, authority_access, endpoint_access, gateway_place, keystore_access, load
 from model import access, naming, x509
 from model.errors import CertgateError
-from model.messages import AcceptCsr, Admission, CsrOutcome, Earlier, GatewayPlace, Progress, RequestStart
+from model.messages import (
+    AcceptCsr,
+    Admission,
+    CsrOutcome,
+    Earlier,
+    GatewayPlace,
+    Progress,
+    RequestAccess,
+    RequestStart,
+)
 from model.rules import approval, certificates, names
 from model.states import CertificateStatus, InstallState, OrderWay, Outcome, Privilege, RequestOrigin
 from model.tables import (
@@ -51,6 +60,18 @@ class Admissions(Records):
         with self.reading() as session:
             request = load(session, start.request_id)
             return gateway_place(session, session.get_one(Gateway, request.gateway_id), request)
+
+    @activity.defn(name="records.request_access")
+    def access(self, start: RequestStart) -> RequestAccess:
+        """How CA, endpoint and keystore of a request are reached now: somebody may have mended their settings."""
+        with self.reading() as session:
+            request = load(session, start.request_id)
+            endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
+            return RequestAccess(
+                authority=authority_access(session.get_one(CertificateAuthority, request.authority_id)),
+                keystore=keystore_access(session, request),
+                endpoint=endpoint_access(endpoint) if endpoint else None,
+            )
 
     @activity.defn(name="records.accept_csr")
     def accept_csr(self, came: AcceptCsr) -> CsrOutcome:

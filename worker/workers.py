@@ -89,6 +89,7 @@ def manager_activities(
         admissions.accept_csr,
         admissions.progress,
         admissions.place,
+        admissions.access,
         decisions.decide,
         decisions.permit,
         issuance.accept_certificate,

@@ -45,6 +45,7 @@ class CertificateRequestWorkflow(RequestDispatch):
         self._just_admitted: m.GatewayPlace | None = None
         self._csr_channel = 1
         self._held = False
+        self._retries = 0
         self._completions = 0
         self._trust_seen = 0
         self._fetched_pem: list[str] = []
@@ -450,12 +451,25 @@ class CertificateRequestWorkflow(RequestDispatch):
         if not await self._until(goes_on, at=incomplete.again_at if incomplete is not None else None):
             return
         self._stuck, self._reason = False, None
+        if self._retry_word:
+            await self._access_anew()
         if not self._retry_word and (self._held or incomplete is not None):
             told = f"Gateway {self._admitted.gateway} serves the request again."
             if incomplete is not None:
                 told = "The trusted CA certificates changed: the chain is looked at again."
             await self._progress("request.resumed", told, state=InstallState.CERT_PROCESSING)
         self._project(self._status, InstallState.CERT_PROCESSING, "the retry")
+
+    async def _access_anew(self) -> None:
+        """Whoever says *retry* may have mended the settings of CA, endpoint or keystore: they are read again."""
+        self._retries += 1
+        # 0.2 went on with those of the admission.
+        if self._admission is None or not workflow.patched(f"settings-{self._retries}"):
+            return
+        now = await records(Admissions.access, m.RequestStart(self._id))
+        self._admission = dataclasses.replace(
+            self._admission, authority=now.authority, keystore=now.keystore, endpoint=now.endpoint
+        )
 
     async def _cancel_everything(self) -> None:
         word = self._cancel or m.AdministratorWord("certgate")

@@ -123,6 +123,15 @@ class Admission:
 
 
 @dataclass(frozen=True)
+class RequestAccess:
+    """How what a request works with is reached now: CA, endpoint and keystore with their settings of this moment."""
+
+    authority: AuthorityAccess
+    keystore: KeystoreAccess
+    endpoint: EndpointAccess | None
+
+
+@dataclass(frozen=True)
 class PrepareKey:
     """Make the key if it is not there, and a CSR with it."""
 

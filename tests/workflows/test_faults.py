@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from temporalio.client import WorkflowFailureError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
+from connectors.ca.private import CONNECTOR
 from model.messages import OrderValidation, RequestStart, RequestView
 from model.naming import MANAGER_QUEUE
 from model.states import CertificateStatus, DelegationMode, InstallState
@@ -26,7 +27,8 @@ from model.tables import (
     Keystore,
     TrustedCertificate,
 )
-from operations import orders, requests
+from operations import authorities, orders, requests, trust
+from operations.authorities import NewAuthority
 from operations.bootstrap import trusted
 from operations.submission import start
 from tests.support.rogue import RogueAuthority, install_rogues
@@ -161,6 +163,24 @@ async def test_a_busy_ca_is_asked_again_and_shown_as_what_it_is(
     rogue.fault = "none"
     await shared_world.until(number, state=InstallState.NOT_CONFIGURED)
     assert rogue.submits == 1
+
+
+async def test_a_retry_uses_the_settings_that_were_mended(shared_world: World, tmp_path: Path) -> None:
+    """A person told that the CA's settings are wrong corrects them, and says retry: no new request is needed."""
+    context = shared_world.context("admin")
+    new = NewAuthority("mended", "private", {"name": "Mended", "folder": "/proc/nowhere"}, "gateway")
+    await authorities.add(context, new, shared_world.surroundings)
+    number = await approved(shared_world, "mended.example.org", "mended")
+    stuck = await shared_world.until(number, state=InstallState.FAILED)
+    assert "/proc/nowhere" in (stuck.reason or "")
+    authorities.edit(context, "mended", settings={"folder": str(tmp_path / "ca")})
+    ca = CONNECTOR.open(
+        CONNECTOR.configure({"name": "Mended", "folder": str(tmp_path / "ca")}), shared_world.surroundings
+    )
+    trust.add(context, *await ca.trust_anchors())
+    await shared_world.say(number, "retry", by="alice")
+    done = await shared_world.until(number, state=InstallState.NOT_CONFIGURED)
+    assert (done.status, done.order_number) == (CertificateStatus.ISSUED, "P-000001")
 
 
 async def test_a_csr_that_is_not_what_was_asked_ends_the_request(
