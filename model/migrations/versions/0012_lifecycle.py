@@ -1,7 +1,7 @@
 """What CAs say of their certificates, certificates that were issued elsewhere, and CAs that a requester chose.
 
 Revision ID: 0012
-Revises: 0013
+Revises: 0011
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from alembic import op
 from model.tables import UtcDateTime
 
 revision = "0012"
-down_revision = "0013"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Requests that wait for an issuer of their chain, and profiles whose servers send the root as well.
 
-Revision ID: 0011
+Revision ID: 0013
 Revises: 0012
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
+revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None

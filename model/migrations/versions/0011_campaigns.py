@@ -1,6 +1,6 @@
 """Replacement campaigns, and by whom a certificate was signed.
 
-Revision ID: 0013
+Revision ID: 0011
 Revises: 0010
 """
 
@@ -12,7 +12,7 @@ from alembic import op
 from model import x509
 from model.tables import UtcDateTime
 
-revision = "0013"
+revision = "0011"
 down_revision = "0010"
 branch_labels = None
 depends_on = None
