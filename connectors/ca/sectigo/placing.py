@@ -8,7 +8,7 @@ into by `find`: has the order got a successor, or another certificate?
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from connectors.ca.contract import Order, OrderRequest
@@ -18,7 +18,7 @@ from connectors.ca.sectigo.console import Console
 from connectors.ca.sectigo.marks import Kind, Mark
 from connectors.ca.sectigo.refusals import NO_RENEWALS, Refused, outcome
 from connectors.ca.sectigo.settings import Settings
-from connectors.errors import Permanent
+from connectors.errors import Permanent, Retryable
 from model import x509
 from model.errors import InvalidInput
 
@@ -71,8 +71,10 @@ class Placing:
             if refused.code == NO_RENEWALS:
                 return await self.submit(request)
             raise outcome(refused, f"renew order {earlier.id}") from None
-        async with asking("read the renewal"):
-            await self._adopt(await self._console.details(number), request.reference)
+        # Its mark is enough to find it; words of its own are for people, and for its own renewal one day.
+        with suppress(Retryable):
+            async with asking("show the renewal"):
+                await self._adopt(await self._console.details(number), request.reference)
         return Order(str(number))
 
     async def replace(self, request: OrderRequest) -> Order:
@@ -148,7 +150,8 @@ class Placing:
             )
         if not found:
             return None
-        await self._adopt(found[0], request.reference)
+        with suppress(Retryable):
+            await self._adopt(found[0], request.reference)
         return Order(str(found[0].id))
 
     async def _is_ours(self, details: Details, earlier: Details, request: OrderRequest) -> bool:
