@@ -13,6 +13,7 @@ from connectors.ca.acme.challenges.dns01_hook import HookPublisher
 from connectors.ca.acme.challenges.dns01_lookup import Lookup
 from connectors.ca.acme.challenges.dns01_update import TsigKey, UpdatePublisher
 from connectors.ca.acme.challenges.http01 import OwnServer, WebRoot
+from connectors.ca.acme.challenges.tlsalpn01 import OwnTlsServer
 from connectors.ca.acme.settings import Settings
 from connectors.folders import PrivateFolder
 from connectors.registry import Surroundings
@@ -28,6 +29,8 @@ def responders(settings: Settings, surroundings: Surroundings, folder: Path) -> 
         found[Method.HTTP_01] = WebRoot(settings.http01_web_root)
     if Method.DNS_01 in settings.set_up:
         found[Method.DNS_01] = _dns01(settings, surroundings)
+    if settings.tls_alpn01_listen is not None:
+        found[Method.TLS_ALPN_01] = OwnTlsServer(settings.tls_alpn01_listen, Answers(own, Method.TLS_ALPN_01))
     return {method: found[method] for method in settings.methods}
 
 

@@ -13,6 +13,9 @@ from connectors.folders import PrivateFolder
 
 # Longer than any CA looks; what is older was left by a process that died for good.
 LIFE_SECONDS = 24 * 3600
+# How long one order may keep others of the same name waiting; those who still work on theirs put it there anew.
+TURN_SECONDS = 600
+RENEWED_SECONDS = 60
 _LARGEST = 4096
 
 
@@ -23,9 +26,15 @@ class Answers:
         self._folder, self._suffix = folder, f".{method}"
 
     def put(self, key: str, challenge: Challenge) -> None:
-        """Answer questions for `key` with the challenge's key authorization."""
+        """Answer questions for `key` with the challenge's key authorization, unless they are answered with another
+        one at present."""
         self._folder.prepare()
         with self._folder.lock():
+            there = self.get(key)
+            if there is not None:
+                fresh = RENEWED_SECONDS if there == challenge.key_authorization else TURN_SECONDS
+                if self._age(self._name(key)) < fresh:
+                    return
             self._folder.write(self._name(key), challenge.key_authorization.encode())
 
     def get(self, key: str) -> str | None:
@@ -43,15 +52,17 @@ class Answers:
     def any(self) -> bool:
         """Whether a question may come. Forgets what is too old to be asked for."""
         self._folder.prepare()
-        oldest = time.time() - LIFE_SECONDS
         found = False
         with self._folder.lock():
             for name in self._folder.names(self._suffix):
-                if (self._folder.path / name).stat().st_mtime < oldest:
+                if self._age(name) > LIFE_SECONDS:
                     self._folder.delete(name)
                 else:
                     found = True
         return found
+
+    def _age(self, name: str) -> float:
+        return time.time() - (self._folder.path / name).stat().st_mtime
 
     def _name(self, key: str) -> str:
         # What is asked for comes from strangers.

@@ -1,0 +1,27 @@
+"""ACME against Pebble, with the process killed at any line and the connection cut at any byte: as many certificates as
+orders were asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model import x509
+from model.messages import AuthorityAccess
+from tests.connectors.ca.exactly_once import CuttingProxy, buy, orders
+from tests.support.pebble import HOST, pebble
+
+
+async def test_every_order_is_one_certificate(tmp_path: Path) -> None:
+    with pebble(tmp_path, {"PEBBLE_VA_NOSLEEP": "1"}) as server:
+        async with CuttingProxy(server.port) as proxy:
+            settings = {**server.settings, "directory_url": f"https://{HOST}:{proxy.port}/dir"}
+            access = AuthorityAccess("Pebble", "acme", settings, "manager", False)
+            home = tmp_path / "home"
+            home.mkdir(mode=0o700)
+            bought = await buy(access, orders(access, 60), home, seed=20261124, proxy=proxy)
+        print(bought.attempts, bought.kills, bought.cuts, bought.found, bought.failures)
+        assert bought.kills >= 20
+        assert bought.cuts >= 20
+        assert len(set(bought.numbers.values())) == 60
+        collected = [x509.load_certificate(one.certificate_pem) for one in bought.certificates.values()]
+        assert sorted(server.issued()) == sorted(x509.serial_hex(one).lstrip("0") for one in collected)
