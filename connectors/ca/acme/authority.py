@@ -37,7 +37,7 @@ from connectors.ca.contract import (
     RevocationReason,
     RevokeRequest,
 )
-from connectors.errors import ConnectorError, NameValidation, Pending, Permanent, Rejected
+from connectors.errors import ConnectorError, Pending, Permanent, Rejected
 from connectors.folders import PrivateFolder
 from connectors.registry import Surroundings
 from model import x509
@@ -46,11 +46,11 @@ from model.errors import InvalidInput
 # How long one call of `collect` stays with an order that moves; after that the workflow asks again.
 PATIENCE = timedelta(seconds=8)
 MOST_ORDERS = 50
-_FIRST_LOOK = timedelta(milliseconds=200)
+_FIRST_LOOK = timedelta(milliseconds=100)
 _LONGEST_LOOK = timedelta(seconds=2)
-_AWAITED = timedelta(seconds=5)
-# Each failed proof counts at the CA (Let's Encrypt allows five an hour for a name).
-_PAUSES = (timedelta(minutes=1), timedelta(minutes=15), timedelta(hours=1))
+# Each failed proof counts at the CA (Let's Encrypt allows five an hour for a name): from one to the next the pause of
+# the settings grows by these.
+_GROWTH = (1, 15, 60)
 # What does not pass by itself, however often it is tried.
 _FOR_A_PERSON = frozenset({"caa", "dnssec", "rejectedIdentifier", "unsupportedIdentifier", "userActionRequired"})
 _REASONS = {
@@ -85,8 +85,9 @@ class AcmeAuthority:
     async def check(self) -> Health:
         """Finds the account, or makes it: that costs nothing, and only so is it known whether the CA takes us."""
         try:
-            directory = await self._network.directory()
-            signer = await self._account.signer()
+            async with self._network:
+                directory = await self._network.directory()
+                signer = await self._account.signer()
         except ConnectorError as error:
             return Health(usable=False, message=error.message)
         meta, methods = directory["meta"], ", ".join(self._settings.methods)
@@ -104,59 +105,25 @@ class AcmeAuthority:
         self._check_names(request)
         entry = await self._begin(request)
         if entry.current is None:
-            entry = await self._place(entry, request)
+            async with self._network:
+                entry = await self._place(entry, request)
         assert entry.current is not None
         return Order(entry.current.url)
 
     async def collect(self, request: CollectRequest) -> IssuedCertificate:
         """Moves the order on as far as it goes: proofs, finalization, certificate. `Pending` says which name waits for
         what."""
-        entry = await self._known(request)
-        deadline = asyncio.get_running_loop().time() + PATIENCE.total_seconds()
-        pause = _FIRST_LOOK
-        while True:
-            if entry.current is None:
-                entry = await self._again(entry, request.request)
-            assert entry.current is not None
-            url = entry.current.url
-            seen = await self._orders.look(url)
-            if seen is None or _expired(seen, self._clock()):
-                entry = await self._lost(entry)
-                continue
-            if not seen.is_for(request.request.names):
-                raise Permanent(f"Order {url} is for other names than the request, and is left alone.")
-            told: Sequence[NameValidation] = ()
-            after = seen.after
-            if seen.status == messages.STATUS_VALID and seen.body.certificate:
-                issued = await self._orders.download(seen, request.request.csr_pem)
-                await self._validations.tidy(entry)
-                return issued
-            if seen.status == messages.STATUS_INVALID:
-                raise await self._failed(entry, seen)
-            if seen.status == messages.STATUS_PENDING:
-                progress = await self._validations.advance(entry.reference, seen.body)
-                entry = await self._journal.read(entry.reference) or entry
-                told, after = progress.validations, progress.after
-                message = f"Order {url} waits for the proof of {', '.join(progress.missing) or 'its names'}."
-            elif seen.status == messages.STATUS_READY:
-                await self._finalize(entry, seen, request.request)
-                message = f"Order {url} is being issued."
-            else:
-                message = f"Order {url} is being issued."
-            rest = deadline - asyncio.get_running_loop().time()
-            wait = max(pause, after or pause)
-            if wait.total_seconds() > rest:
-                raise Pending(message, after or _AWAITED, told)
-            await asyncio.sleep(wait.total_seconds())
-            pause = min(pause * 2, _LONGEST_LOOK)
+        async with self._network:
+            return await self._collect(request)
 
     async def revoke(self, request: RevokeRequest) -> None:
         """Revokes by the account that ordered it (RFC 8555 section 7.6)."""
-        directory = await self._network.directory()
         certificate = x509.load_certificate(request.certificate_pem)
         wanted = messages.Revocation(certificate=certificate, reason=_REASONS[request.reason])
         try:
-            await self._account.post(directory["revokeCert"], wanted, "the revocation")
+            async with self._network:
+                directory = await self._network.directory()
+                await self._account.post(directory["revokeCert"], wanted, "the revocation")
         except Problematic as refused:
             if refused.problem.kind != "alreadyRevoked":
                 raise refused.error from None
@@ -166,15 +133,16 @@ class AcmeAuthority:
         entry = await self._journal.read(request.reference)
         if entry is None:
             return None
-        if not entry.orders and request.names:
-            entry = await self._search(entry, request)
-        current = entry.current
-        if current is None:
-            return None
-        seen = await self._orders.look(current.url)
-        if current.key is None and (seen is None or _is_over(seen, self._clock())):
-            await self._end(entry, "the CA does not know it any more")
-            return None
+        async with self._network:
+            if not entry.orders and request.names:
+                entry = await self._search(entry, request)
+            current = entry.current
+            if current is None:
+                return None
+            seen = await self._orders.look(current.url)
+            if current.key is None and (seen is None or _is_over(seen, self._clock())):
+                await self._end(entry, "the CA does not know it any more")
+                return None
         if seen is not None and request.names and not seen.is_for(request.names):
             raise Permanent(f"Order {current.url} was placed for {request.reference} with other names.")
         return Order(current.url)
@@ -182,32 +150,36 @@ class AcmeAuthority:
     async def withdraw(self, order_number: str) -> bool:
         """An order that was not finalized is never issued: it is not finalized any more (ACME has no cancellation)."""
         entry = await self._journal.by_number(order_number)
-        if entry is not None:
+        if entry is None:
+            async with self._network:
+                seen = await self._orders.look(order_number)
+            return seen is None or seen.status not in (messages.STATUS_PROCESSING, messages.STATUS_VALID)
 
-            def give_up(now: Entry | None) -> Entry | None:
-                if now is None or now.current is None or now.current.key is not None:
-                    return now
-                return replace(now.with_current(replace(now.current, ended="it was withdrawn")), withdrawn=True)
+        def give_up(now: Entry | None) -> Entry | None:
+            if now is None or (now.current is not None and now.current.key is not None):
+                return now
+            ended = replace(now.orders[-1], ended=now.orders[-1].ended or "it was withdrawn")
+            return replace(now.with_current(ended), withdrawn=True)
 
-            entry = await self._journal.change(entry.reference, give_up) or entry
-            await self._validations.tidy(entry)
-            return entry.withdrawn
-        seen = await self._orders.look(order_number)
-        return seen is None or seen.status not in (messages.STATUS_PROCESSING, messages.STATUS_VALID)
-
-    async def renewal_information(self, certificate: HeldCertificate) -> RenewalInformation | None:
-        """The window that the CA suggests (RFC 9773), where it does."""
-        return await renewal.renewal_information(self._network, certificate)
+        entry = await self._journal.change(entry.reference, give_up) or entry
+        await self._validations.tidy(entry)
+        return entry.withdrawn
 
     async def profiles(self) -> Sequence[ProfileOffer]:
         """Those of the directory (draft-ietf-acme-profiles section 3)."""
-        directory = await self._network.directory()
+        async with self._network:
+            directory = await self._network.directory()
         offered = directory["meta"].profiles or {}
         return [ProfileOffer(str(name), str(name), description=str(text)) for name, text in sorted(offered.items())]
 
+    async def renewal_information(self, certificate: HeldCertificate) -> RenewalInformation | None:
+        """The window that the CA suggests (RFC 9773), where it does."""
+        async with self._network:
+            return await renewal.renewal_information(self._network, certificate)
+
     async def close(self) -> None:
-        """Close the connections; the next verb opens new ones."""
-        await self._network.close()
+        """Stop listening, whatever is still to be answered; the next `collect` listens again."""
+        await self._validations.close()
 
     # One order after the other
 
@@ -219,6 +191,47 @@ class AcmeAuthority:
             x509.load_csr(request.csr_pem)
         except InvalidInput as error:
             raise Permanent(error.message) from None
+
+    async def _collect(self, wanted: CollectRequest) -> IssuedCertificate:
+        entry = await self._known(wanted)
+        deadline = asyncio.get_running_loop().time() + PATIENCE.total_seconds()
+        pause, before = _FIRST_LOOK, ""
+        while True:
+            if entry.current is None:
+                entry = await self._again(entry, wanted.request)
+            assert entry.current is not None
+            seen = await self._orders.look(entry.current.url)
+            if seen is None or _expired(seen, self._clock()):
+                entry = await self._lost(entry)
+                continue
+            if seen.status == messages.STATUS_VALID and seen.body.certificate and seen.is_for(wanted.request.names):
+                issued = await self._orders.download(seen, wanted.request.csr_pem)
+                await self._validations.tidy(entry)
+                return issued
+            waiting = await self._move(entry, seen, wanted.request)
+            pause = _FIRST_LOOK if seen.status.name != before else min(pause * 2, _LONGEST_LOOK)
+            before = seen.status.name
+            wait = max(pause, waiting.after or pause).total_seconds()
+            if wait > deadline - asyncio.get_running_loop().time():
+                raise waiting
+            await asyncio.sleep(wait)
+            entry = await self._journal.read(entry.reference) or entry
+
+    async def _move(self, entry: Entry, seen: Seen, request: OrderRequest) -> Pending:
+        """Do what an order waits for from us; what it waits for now."""
+        assert entry.current is not None
+        url = entry.current.url
+        if not seen.is_for(request.names):
+            raise Permanent(f"Order {url} is for other names than the request, and is left alone.")
+        if seen.status == messages.STATUS_INVALID:
+            raise await self._failed(entry, seen)
+        if seen.status == messages.STATUS_PENDING:
+            progress = await self._validations.advance(entry.reference, seen.body)
+            message = f"Order {url} waits for the proof of {', '.join(progress.missing) or 'its names'}."
+            return Pending(message, progress.after, progress.validations)
+        if seen.status == messages.STATUS_READY:
+            await self._finalize(entry, seen, request)
+        return Pending(f"Order {url} is being issued.", seen.after)
 
     async def _begin(self, request: OrderRequest) -> Entry:
         names = tuple(sorted(request.names))
@@ -354,7 +367,8 @@ class AcmeAuthority:
         if kinds & _FOR_A_PERSON or entry.failures >= self._settings.validation_tries:
             await self._ask_a_person(entry)
             return Permanent(f"Order {url} {what}: mend that, then retry; a new order is placed then.")
-        pause = _PAUSES[min(entry.failures, len(_PAUSES)) - 1]
+        growth = _GROWTH[min(entry.failures, len(_GROWTH)) - 1]
+        pause = timedelta(seconds=self._settings.validation_pause_seconds * growth)
         await self._journal.change(
             entry.reference, lambda now: replace(now, not_before=self._clock() + pause) if now else None
         )

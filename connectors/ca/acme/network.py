@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Any
 
 import josepy as jose
@@ -59,7 +60,10 @@ class Problematic(Exception):
 
 
 class Network:
-    """One ACME server. Opening it connects to nothing."""
+    """One ACME server. Opening it connects to nothing.
+
+    It is used as a context: connections are shared by all who are in it, and closed when the last one leaves.
+    """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._directory_url = settings.directory_url
@@ -69,6 +73,18 @@ class Network:
         self._clock = clock
         self._nonces: deque[str] = deque(maxlen=_KEPT_NONCES)
         self._directory: tuple[messages.Directory, datetime] | None = None
+        self._users = 0
+
+    async def __aenter__(self) -> Network:
+        self._users += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._users -= 1
+        if self._users == 0:
+            await self._web.close()
 
     @property
     def where(self) -> str:
@@ -145,10 +161,6 @@ class Network:
     def hint(self, answer: Answer) -> timedelta | None:
         """When the server wants to be asked again."""
         return retry_after(answer.headers, self._clock())
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._web.close()
 
     async def _nonce(self) -> str:
         if not self._nonces:

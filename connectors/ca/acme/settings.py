@@ -158,6 +158,9 @@ class Settings(BaseModel):
         le=10,
         description="How often a proof may fail, each time with a new order, before a person is asked.",
     )
+    validation_pause_seconds: int = Field(
+        default=60, ge=0, le=86_400, description="Pause after the first of these failures; longer after each more."
+    )
     preferred_chain: str | None = Field(
         default=None,
         max_length=200,

@@ -18,7 +18,7 @@ from acme import challenges, messages
 
 from connectors.ca.acme import problems
 from connectors.ca.acme.account import Account
-from connectors.ca.acme.challenges.contract import Challenge, Method, Responder
+from connectors.ca.acme.challenges.contract import Challenge, Listens, Method, Responder
 from connectors.ca.acme.journal import Entry, Journal
 from connectors.ca.acme.network import Network, Problematic
 from connectors.errors import AuthorityFault, NameValidation, Permanent, Retryable
@@ -140,6 +140,12 @@ class Validations:
             return replace(now, presented=tuple(one for one in now.presented if one not in gone))
 
         await self._journal.change(entry.reference, forget)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for responder in self._responders.values():
+            if isinstance(responder, Listens):
+                await responder.close()
 
     async def _look(self, url: str) -> Authorization | None:
         try:

@@ -3,23 +3,39 @@ orders were asked for."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from model import x509
 from model.messages import AuthorityAccess
 from tests.connectors.ca.exactly_once import CuttingProxy, buy, orders
 from tests.support.pebble import HOST, pebble
+from tests.support.world import wait_until
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 async def test_every_order_is_one_certificate(tmp_path: Path) -> None:
     with pebble(tmp_path, {"PEBBLE_VA_NOSLEEP": "1"}) as server:
         async with CuttingProxy(server.port) as proxy:
-            settings = {**server.settings, "directory_url": f"https://{HOST}:{proxy.port}/dir"}
+            settings = {
+                **server.settings,
+                "directory_url": f"https://{HOST}:{proxy.port}/dir",
+                "validation_pause_seconds": 0,
+                "validation_tries": 10,
+            }
             access = AuthorityAccess("Pebble", "acme", settings, "manager", False)
             home = tmp_path / "home"
             home.mkdir(mode=0o700)
             bought = await buy(access, orders(access, 60), home, seed=20261124, proxy=proxy)
         print(bought.attempts, bought.kills, bought.cuts, bought.found, bought.failures)
+        # Nothing is answered any more, and so nothing listens.
+        assert not list((home / "acme").glob("answers/*"))
+        await wait_until(lambda: not is_open(server.http_port))
         assert bought.kills >= 20
         assert bought.cuts >= 20
         assert len(set(bought.numbers.values())) == 60

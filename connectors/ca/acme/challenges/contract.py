@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Method(StrEnum):
@@ -57,4 +57,13 @@ class Responder(Protocol):
 
     async def remove(self, challenge: Challenge) -> None:
         """Take the answer away again, and only this one. One that is gone is success."""
+        ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """A responder with a listener of its own, which closes by itself once there is nothing to answer."""
+
+    async def close(self) -> None:
+        """Close it now."""
         ...

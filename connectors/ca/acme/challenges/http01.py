@@ -55,6 +55,10 @@ class OwnServer:
         await asyncio.to_thread(self._answers.drop, challenge.token, challenge)
         await self._listener.close_unneeded()
 
+    async def close(self) -> None:
+        """See `Listens.close`."""
+        await self._listener.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         method, _, rest = request.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")

@@ -12,7 +12,7 @@ from ssl import SSLContext
 from connectors.errors import Permanent
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-_LOOK_SECONDS = 20.0
+_LOOK_SECONDS = 2.0
 PATIENCE = 10.0
 LONGEST_REQUEST = 16_384
 _MOST_CONNECTIONS = 200
@@ -76,9 +76,12 @@ class Listener:
 
     async def close_unneeded(self) -> None:
         """Stop listening once there is nothing to answer."""
-        if self._server is None or self._loop is not asyncio.get_running_loop():
-            return
-        if await asyncio.to_thread(self._needed):
+        if self._server is not None and not await asyncio.to_thread(self._needed):
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop listening. Connections that are open come to their end."""
+        if self._loop is not asyncio.get_running_loop():
             return
         if self._watching is not None and self._watching is not asyncio.current_task():
             self._watching.cancel()

@@ -70,6 +70,10 @@ class OwnTlsServer:
         await asyncio.to_thread(self._answers.drop, asked_name(challenge), challenge)
         await self._listener.close_unneeded()
 
+    async def close(self) -> None:
+        """See `Listens.close`."""
+        await self._listener.close()
+
     def _context(self) -> ssl.SSLContext:
         context = _bare_context()
         context.sni_callback = self._choose
