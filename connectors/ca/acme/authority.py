@@ -204,7 +204,7 @@ class AcmeAuthority:
             if seen is None or _expired(seen, self._clock()):
                 entry = await self._lost(entry)
                 continue
-            if seen.status == messages.STATUS_VALID and seen.body.certificate and seen.is_for(wanted.request.names):
+            if seen.body.certificate and seen.is_for(wanted.request.names):
                 issued = await self._orders.download(seen, wanted.request.csr_pem)
                 await self._validations.tidy(entry)
                 return issued

@@ -8,6 +8,7 @@ is taken away again in the end, whatever was killed in between.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,6 +26,8 @@ from connectors.errors import AuthorityFault, NameValidation, Permanent, Retryab
 
 PENDING, VALID, FAILED = "pending", "valid", "failed"
 _AT_ONCE = 8
+# A CA that has not looked by then has forgotten it.
+_ASKED_AGAIN_SECONDS = 300.0
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
@@ -81,8 +84,8 @@ class Attempt:
     body: messages.ChallengeBody
 
     @property
-    def asked(self) -> bool:
-        """Whether the CA was asked to look already."""
+    def looked_at(self) -> bool:
+        """Whether the CA says that it looks already."""
         return bool(self.body.status != messages.STATUS_PENDING)
 
 
@@ -107,6 +110,9 @@ class Validations:
     ) -> None:
         self._network, self._account, self._journal = network, account, journal
         self._responders = dict(responders)
+        # When the CA was asked to look, by the challenge's address: some servers show nothing of it, and look once more
+        # each time they are asked.
+        self._asked: dict[str, float] = {}
 
     async def advance(self, reference: str, order: messages.Order) -> Progress:
         """Do what can be done now for the proofs that an order needs. Raises `Permanent` where a person must set up
@@ -201,7 +207,7 @@ class Validations:
         url = attempt.authorization.url
         try:
             await responder.present(attempt.challenge)
-            if attempt.asked:
+            if attempt.looked_at or self._was_asked(attempt.body.uri):
                 return url, "the CA looks for the answer"
             awaited = await responder.settled(attempt.challenge)
         except Retryable as error:
@@ -214,7 +220,13 @@ class Validations:
             # An earlier call, whose answer was lost, may have asked it already: the authorization shows what is true.
             if refused.problem.kind not in ("malformed", "orderNotReady", "badNonce", "unauthorized"):
                 raise refused.error from None
+        self._asked[attempt.body.uri] = time.monotonic()
         return url, "the CA looks for the answer"
+
+    def _was_asked(self, challenge: str) -> bool:
+        oldest = time.monotonic() - _ASKED_AGAIN_SECONDS
+        self._asked = {url: asked for url, asked in self._asked.items() if asked > oldest}
+        return challenge in self._asked
 
     async def _remove(self, challenge: Challenge) -> Challenge | None:
         responder = self._responders.get(challenge.method)
