@@ -31,6 +31,7 @@ class Said:
         return replace(self, body=json.dumps({**json.loads(self.body), **changes}).encode())
 
 
+_HOP_BY_HOP = ("content-length", "transfer-encoding", "connection")
 Alter = Callable[[str, Said], Said]
 
 
@@ -88,7 +89,7 @@ async def _one(
         made.asked.append((path, _payload(body)))
     kept = {name: value for name, value in sent.items() if name not in ("connection", "accept-encoding")}
     came = await client.request(method, f"https://{HOST}:{port}{path}", content=body, headers=kept)
-    passed = {name: value for name, value in came.headers.items() if name not in ("content-length", "connection")}
+    passed = {name: value for name, value in came.headers.items() if name not in _HOP_BY_HOP}
     said = made.alter(path, Said(came.status_code, passed, came.content))
     if said.cut:
         return False

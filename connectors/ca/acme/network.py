@@ -185,6 +185,9 @@ class Network:
 
     def _refused(self, answer: Answer, act: str) -> Problematic:
         """The problem of an answer. Raises what `Web` says of an answer that is no problem document."""
+        if answer.status == 404 and answer.empty:
+            missing = Permanent(f"{self.where} knows nothing of {act}.")
+            return Problematic(problems.Problem("notFound"), missing, answer.status)
         try:
             problem = problems.read(answer.json())
         except AuthorityFault as fault:

@@ -37,6 +37,7 @@ _MEANINGS = {
     "invalidContact": "it does not take the contact address",
     "invalidProfile": "it has no such profile, or not for this account",
     "malformed": "it does not take what was sent",
+    "notFound": "it knows no such thing",
     "orderNotReady": "the order is not ready",
     "rateLimited": "a rate limit is reached",
     "rejectedIdentifier": "it does not issue for this name",
