@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 
 from temporalio import activity
@@ -100,6 +101,13 @@ class Orders:
                         reason=RevocationReason(order.reason),
                     )
                 )
+
+    async def close(self) -> None:
+        """Close the connections of the CAs that are open; the next step opens its own again."""
+        while self._open:
+            _, authority = self._open.popitem()
+            if inspect.iscoroutinefunction(closing := getattr(authority, "close", None)):
+                await closing()
 
     def authority(self, access: AuthorityAccess) -> CertificateAuthority:
         """The CA, opened or kept open. Raises `Permanent` (settings, unknown type)."""

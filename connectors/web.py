@@ -18,7 +18,9 @@ import ipaddress
 import json
 import socket
 import ssl
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -280,6 +282,8 @@ class Web:
                 trust_env=self._addresses.every,
             )
             self._loop = loop
+            # Not everybody who opens a connector closes it: its connections end with it.
+            weakref.finalize(self, _let_go, self._client, loop).atexit = False
         return self._client
 
     def _tls(self) -> ssl.SSLContext:
@@ -327,6 +331,18 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 def _translated(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+
+
+def _let_go(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a client that nobody has any more, on the loop that its connections belong to, if that still runs."""
+
+    def close() -> None:
+        closing.add(task := loop.create_task(client.aclose()))
+        task.add_done_callback(closing.discard)
+
+    closing: set[asyncio.Task[None]] = set()
+    with suppress(RuntimeError):  # the loop is closed, and everything of it gone
+        loop.call_soon_threadsafe(close)
 
 
 def place(url: str) -> str:

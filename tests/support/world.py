@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.issuance import Fetching
+from activities.orders import Orders
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import messages, naming
@@ -173,12 +174,13 @@ async def world(
         gateway_surroundings = Surroundings(gateway_home, resolve, clock=clock)
         executor = stack.enter_context(ThreadPoolExecutor(16))
         made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, clock)
-        await stack.enter_async_context(
-            workers.manager_worker(client, workers.manager_activities(database, surroundings, key, LOOPBACK), executor)
-        )
-        await stack.enter_async_context(
-            workers.gateway_worker(client, prepared.gateway_id, workers.gateway_activities(gateway_surroundings))
-        )
+        activities = workers.manager_activities(database, surroundings, key, LOOPBACK)
+        at_gateway = workers.gateway_activities(gateway_surroundings)
+        owners = {getattr(step, "__self__", None) for step in (*activities, *at_gateway)}
+        for orders in (one for one in owners if isinstance(one, Orders)):
+            stack.push_async_callback(orders.close)
+        await stack.enter_async_context(workers.manager_worker(client, activities, executor))
+        await stack.enter_async_context(workers.gateway_worker(client, prepared.gateway_id, at_gateway))
         for login in ("alice", "bob"):
             made.administrator(login)
         yield made

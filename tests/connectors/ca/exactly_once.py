@@ -21,7 +21,6 @@ certificate is for the key of its own order.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import pickle
 import random
@@ -334,7 +333,7 @@ async def buy(
             await buyer.buy(order)
     finally:
         buyer.zygote.close()
-        await buyer.leave()
+        await buyer.opened.close()
     assert set(buyer.bought.certificates) == {one.reference for one in wanted}
     return buyer.bought
 
@@ -354,7 +353,7 @@ class _Buyer:
         self.shares, self.longest_wait, self.environment = shares, longest_wait, environment
         self.zygote = Zygote()
         self.bought = Bought()
-        self._orders = self._fresh()
+        self.opened = self._fresh()
         # As long as an undisturbed step was, in lines and in bytes.
         self._lines: dict[Step, int] = {}
         self._bytes: dict[Step, int] = {}
@@ -373,13 +372,6 @@ class _Buyer:
         assert x509.public_key_sha256(leaf) == x509.public_key_sha256(x509.load_csr(order.csr_pem))
         assert sorted(x509.subject_names(leaf)) == sorted(order.names)
         self.bought.certificates[order.reference] = came
-
-    async def leave(self) -> None:
-        """Close the connections of the CAs that were opened here."""
-        for ca in self._orders._open.values():
-            closing = getattr(ca, "close", None)
-            if inspect.iscoroutinefunction(closing):
-                await closing()
 
     async def _step(self, step: Step, order: SubmitOrder, number: str) -> OrderPlaced | Collected:
         told = ""
@@ -414,12 +406,12 @@ class _Buyer:
                 self._lines[step] = max(survived.lines, 2)
             return survived
         if self.dice.random() < 0.3:
-            await self.leave()
-            self._orders = self._fresh()
+            await self.opened.close()
+            self.opened = self._fresh()
         if self.proxy is None or drawn > kill_share + cut_share:
-            return await attempt(self._orders, step, order, number)
+            return await attempt(self.opened, step, order, number)
         self.proxy.arm(self.dice.randint(1, self._bytes[step]))
-        done = await attempt(self._orders, step, order, number)
+        done = await attempt(self.opened, step, order, number)
         self.bought.cuts += self.proxy.disarm()
         return done
 
