@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from connectors.ca.sectigo.refusals import Refused, printable
 from connectors.ca.sectigo.settings import Settings
-from connectors.errors import AuthorityFault, Permanent
+from connectors.errors import AuthorityFault, Permanent, Retryable
 from connectors.registry import Surroundings
 from connectors.web import Answer, Web
 
@@ -25,6 +25,7 @@ TITLE = "Sectigo"
 _MARGIN = timedelta(seconds=30)
 _SHORTEST_TOKEN = timedelta(seconds=60)
 _JUDGED = (401, 403)
+_TRIES = {"GET": 3, "PUT": 3}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,17 @@ class Session:
         return (await self._valid_token()).ends if self._settings.sign_in == "oauth2" else None
 
     async def _ask(self, method: str, path: str, **more: Any) -> Answer:
+        """What only looks, or writes the same words once more, is asked again at once: a verb is made of several calls,
+        and the engine's own patience begins with the first of them again. Nothing that orders is."""
+        for _ in range(_TRIES.get(method, 1) - 1):
+            try:
+                return await self._ask_once(method, path, **more)
+            except Retryable as error:
+                if error.after is not None:
+                    raise
+        return await self._ask_once(method, path, **more)
+
+    async def _ask_once(self, method: str, path: str, **more: Any) -> Answer:
         headers, secrets = await self._signed()
         answer = await self._opened().ask(method, path, headers=headers, passing=_JUDGED, **more)
         if answer.status == 401 and self._settings.sign_in == "oauth2":
