@@ -389,7 +389,7 @@ class VaultSecrets:
         fresh: float = 20.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._vault = Vault("the Vault server of this process", access, secret, patience=patience)
+        self._vault = Vault("Vault", access, secret, patience=patience)
         self._fresh, self._clock = fresh, clock
         self._kept: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._mounts: dict[str, bool] = {}

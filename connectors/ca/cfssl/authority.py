@@ -176,7 +176,7 @@ class CfsslAuthority:
         asked = {"label": self._settings.label or "", "profile": profile or self._settings.profile or ""}
         said = await self._server.ask("info", asked)
         if said is None:
-            raise Permanent(f"{self._server.where} is no CFSSL server that signs: look at its address.")
+            raise Permanent(f"{self._server.where} does not answer as a server that signs: look at its address.")
         if said.result is None:
             raise Permanent(f"{self._server.where} does not tell about its signer: {said.message}.")
         return self._read(self._server.text(said, "certificate")), _duration(said.result.get("expiry"))

@@ -40,7 +40,7 @@ class Server:
         if settings.client_certificate is not None and settings.client_key is not None:
             certificate = (settings.client_certificate, settings.client_key)
         self._web = Web(
-            "the CFSSL server",
+            "CFSSL",
             settings.address,
             ca_file=settings.ca_file,
             certificate=certificate,

@@ -32,7 +32,7 @@ from connectors.vault import Reply, Vault, printable
 from model import x509
 from model.errors import CertgateError
 
-TITLE = "the Vault-compatible CA"
+TITLE = "Vault"
 # A list of a million serial numbers has about 62 MB.
 _LARGEST = 80 * 1024 * 1024
 _LISTED_AT_ONCE = 100

@@ -197,7 +197,7 @@ def test_settings(settings: dict[str, Any], told: str) -> None:
         ("200 OK", b"<html>", AuthorityFault, "an HTML page"),
         ("200 OK", b"", AuthorityFault, "nothing in it"),
         ("200 OK", b'{"success":true,"result":{"certificate":"x"}}', AuthorityFault, "can't be read"),
-        ("404 Not Found", b"", Permanent, "is no CFSSL server that signs"),
+        ("404 Not Found", b"", Permanent, "does not answer as a server that signs"),
         ("302 Found", b"", Permanent, "sends us elsewhere"),
     ],
 )
