@@ -35,6 +35,12 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"TSIG|zone \S+ \((REFUSED|NOTAUTH|NOTIMP|FORMERR)|has no zone for|aliases \(CNAME\)",
         "Correct what the sentence names on the DNS server, or the secret in the file, then retry.",
     ),
+    (
+        r"could not be validated|wants proof of|can only be proved by|another program listens at",
+        "Make the proof visible to the CA: the name in the DNS, port and firewall, the web server, or the method in the "
+        "CA's settings; then retry.",
+    ),
+    (r"agrees to its terms of service", "Read the page that it names, then set terms_agreed in the CA's settings."),
     (r"credential .* is not set", "Set the variable in the environment of the gateway's process, and start it again."),
     (r"credential .*(can't be read|is empty)", "Put the secret there on the gateway's host, readable by the gateway."),
     (r"run chmod", "Run the command that the sentence names, on the gateway's host, then ask again."),
