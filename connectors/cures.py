@@ -37,8 +37,8 @@ _CURES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"could not be validated|wants proof of|can only be proved by|another program listens at",
-        "Make the proof visible to the CA: the name in the DNS, port and firewall, the web server, or the method in the "
-        "CA's settings; then retry.",
+        "Make the proof visible to the CA: the name in the DNS, port and firewall, the web server, or the method in "
+        "the CA's settings; then retry.",
     ),
     (r"agrees to its terms of service", "Read the page that it names, then set terms_agreed in the CA's settings."),
     (r"credential .* is not set", "Set the variable in the environment of the gateway's process, and start it again."),

@@ -27,6 +27,8 @@ from connectors.errors import Permanent, Retryable
             "The DNS server ns1 refuses to update zone a.example (REFUSED): allow it there.",
             "Correct what the",
         ),
+        ("Order 7 could not be validated (a.example: … connection refused): mend that.", "Make the proof visible"),
+        ("The ACME server makes an account only for who agrees to its terms of service: …", "Read the page"),
         ("nginx is not running.", "Start the product"),
         ("nginx refuses its configuration: unknown directive.", "Correct the product's configuration"),
         ("The keystore file /a can't be written: No space left on device.", "Make room"),
