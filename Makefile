@@ -20,7 +20,7 @@ up: ## everything on this machine, until Ctrl-C (ARGS=--headless)
 
 test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k NAME, -n 0)
 	@tools/setup.sh test
-	@exec $(BIN)/pytest --numprocesses=logical --dist=loadfile $(ARGS)
+	@exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: ## ruff, mypy --strict, import-linter
 	@tools/setup.sh test
