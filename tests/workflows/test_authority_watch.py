@@ -334,6 +334,8 @@ async def test_a_renewal_goes_to_the_cas_own_and_to_another_ca_once_the_profile_
 
 async def renewed(world: World, request_id: int) -> Certificate:
     """The certificate of a request that renews or replaces, in use."""
+    # The request is there a moment before its workflow is.
+    await world.until(request_id, state=InstallState.NOT_CONFIGURED)
     await world.workflow(request_id).result()
     with world.database.read() as session:
         return session.exec(select(Certificate).where(Certificate.request_id == request_id)).one()
