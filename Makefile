@@ -2,9 +2,10 @@
 # Options for the command behind a target go into ARGS, for example: make demo ARGS=--json
 # Recipes are silent and set-up talks on stderr, so stdout holds only what the command itself prints.
 
-.PHONY: help demo up test lint format bench setup lock clean
+.PHONY: help demo up test drill lint format bench setup lock clean
 .DEFAULT_GOAL := help
 ARGS ?=
+ORDERS ?= 300
 BIN := .venv/bin
 
 help: ## this list
@@ -21,6 +22,10 @@ up: ## everything on this machine, until Ctrl-C (ARGS=--headless)
 test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k NAME, -n 0)
 	@tools/setup.sh test
 	@exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+drill: ## every order exactly once: 300 from each CA while processes are killed and connections cut (ARGS=-x, ORDERS=1000)
+	@tools/setup.sh test
+	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca -k every_order $(ARGS)
 
 lint: ## ruff, mypy --strict, import-linter
 	@tools/setup.sh test

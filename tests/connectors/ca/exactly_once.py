@@ -50,6 +50,8 @@ from tests.pki import make_csr, shared_key
 
 ROOT = Path(__file__).resolve().parents[3]
 MOST_ATTEMPTS = 80
+# `make drill` buys that many from each CA.
+DRILL = "CERTGATE_DRILL"
 Step = Literal["submit", "collect"]
 
 
@@ -289,6 +291,11 @@ class Bought:
     cuts: int = 0
     found: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+
+
+def many(usual: int) -> int:
+    """How many orders a test places: as many as the drill asks for, else the usual ones."""
+    return int(os.environ.get(DRILL, usual))
 
 
 def orders(access: AuthorityAccess, count: int, *, first: int = 1, **more: Any) -> list[SubmitOrder]:

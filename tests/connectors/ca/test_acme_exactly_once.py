@@ -8,9 +8,11 @@ from pathlib import Path
 
 from model import x509
 from model.messages import AuthorityAccess
-from tests.connectors.ca.exactly_once import CuttingProxy, buy, orders
+from tests.connectors.ca.exactly_once import CuttingProxy, buy, many, orders
 from tests.support.pebble import HOST, pebble
 from tests.support.world import wait_until
+
+COUNT = many(60)
 
 
 def is_open(port: int) -> bool:
@@ -32,13 +34,13 @@ async def test_every_order_is_one_certificate(tmp_path: Path) -> None:
             home = tmp_path / "home"
             home.mkdir(mode=0o700)
             bought = await buy(
-                access, orders(access, 60), home, seed=20261124, proxy=proxy, kill_share=0.4, cut_share=0.35
+                access, orders(access, COUNT), home, seed=20261124, proxy=proxy, kill_share=0.4, cut_share=0.35
             )
         # Nothing is answered any more, and so nothing listens.
         assert not list((home / "acme").glob("answers/[!.]*"))
         await wait_until(lambda: not is_open(server.http_port))
-        assert bought.kills >= 70, bought.kills
-        assert bought.cuts >= 70, bought.cuts
-        assert len(set(bought.numbers.values())) == 60
+        assert bought.kills >= COUNT, bought.kills
+        assert bought.cuts >= COUNT, bought.cuts
+        assert len(set(bought.numbers.values())) == COUNT
         collected = [x509.load_certificate(one.certificate_pem) for one in bought.certificates.values()]
         assert sorted(server.issued()) == sorted(x509.serial_hex(one).lstrip("0") for one in collected)

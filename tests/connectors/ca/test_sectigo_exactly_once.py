@@ -13,11 +13,12 @@ from model import x509
 from model.keys import KeyAlgorithm
 from model.messages import AuthorityAccess, Collected, Earlier, SubmitOrder
 from model.states import OrderWay
-from tests.connectors.ca.exactly_once import Bought, CuttingProxy, buy, orders
+from tests.connectors.ca.exactly_once import Bought, CuttingProxy, buy, many, orders
 from tests.pki import make_csr, shared_key
 from tests.simulators.sectigo import Faults, Simulator
 
-MANY = 15
+# Of each kind: new orders, renewals, replacements.
+MANY = many(45) // 3
 
 
 @dataclass
