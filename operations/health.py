@@ -27,7 +27,7 @@ from model import naming
 from model.errors import CertgateError, Unavailable
 from model.states import ConnectionStatus, InstallState
 from model.tables import CertificateAuthority, CertificateRequest, Gateway
-from operations import authorities, delivery, gateways, lookup, manager_key, notifications
+from operations import authorities, delivery, gateways, lookup, manager_key, notifications, trust, trust_expiry
 from operations.context import Context
 from operations.lookup import identity
 from workflows import attributes
@@ -75,6 +75,7 @@ async def doctor(
             findings += await _gateways(context)
         findings += await _authorities(context, surroundings)
         findings += list(_stuck(context))
+        findings += list(_endings(context))
         findings += list(_clocks(context))
         findings += await _notifications(context, surroundings, telling)
         if client is not None:
@@ -260,6 +261,19 @@ def _stuck(context: Context) -> Iterator[Finding]:
         yield Finding("requests that need a person", None, told)
     if not late and not waiting:
         yield Finding("requests", True, f"{len(rows)} open, none stuck.")
+
+
+def _endings(context: Context) -> Iterator[Finding]:
+    """CA certificates that end soon, and requests that wait for one that is not trusted."""
+    found = trust_expiry.ending(context)
+    for one in found:
+        yield Finding("ca certificate", False, trust_expiry.told_of(one, context.clock()))
+    for waiting in trust.waiting(context):
+        numbers = ", ".join(str(one.id) for one in waiting.requests[:10])
+        told = f"Waiting for the certificate of {waiting.missing_issuer} among the trusted ones: request {numbers}."
+        yield Finding("ca certificate", False, told)
+    if not found:
+        yield Finding("ca certificates", True, "None that is trusted or in use ends within 90 days.")
 
 
 async def _workflows(context: Context, client: Client) -> Finding:

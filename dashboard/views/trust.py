@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import streamlit as st
 
-from dashboard import chains, components, dialogs, session, shelf, tables, words
-from dashboard.components import zone
+from dashboard import chains, components, dialogs, places, session, shelf, tables, words
+from dashboard.bridge import bridge
+from dashboard.components import seat, zone
 from dashboard.dialogs import Dialog
 from dashboard.words import Look
-from model.errors import InvalidInput
-from operations import trust
+from model.errors import CertgateError, InvalidInput
+from operations import trust, trust_expiry
 from operations.context import now
 from operations.requests import describe_certificate
 from operations.trust import TrustRow, TrustUses
 
 _TABLE = "trust"
-_PEM, _FILE = "trust-pem", "trust-file"
+_PEM, _FILE, _URL = "trust-pem", "trust-file", "trust-url"
+# What was fetched (PEM texts) and why nothing could be, while the dialog is open.
+_FETCHED, _PROBLEM = "trust-fetched", "trust-problem"
+_MOST_LINKS, _MOST_WARNINGS = 10, 3
 _SOON = timedelta(days=90)
 # Certificates of CAs are far smaller, also a hundred of them.
 _LARGEST_MB = 1
@@ -36,6 +41,8 @@ def show() -> None:
     context = session.context()
     owner = context.actor.owns_everything
     shelf.head("Trusted CA certificates", "Add certificates" if owner else None, "trust-add")
+    _waiting(owner)
+    _ending()
     rows, uses = trust.listing(context), trust.uses(context)
     found = shelf.searched("t-q", "Search by subject or fingerprint", rows, lambda row: f"{row.subject}\n{_pairs(row)}")
     if found:
@@ -55,7 +62,7 @@ def show() -> None:
         )
     dialogs.show(
         {
-            "trust-add": Dialog("Trust CA certificates", "Add", _form, _added, "add", "medium"),
+            "trust-add": Dialog("Trust CA certificates", "Add", _form, _added, "add", "large"),
             "trust-remove": Dialog("Trust this no longer?", "Remove", _removal, _removed, "delete"),
         }
     )
@@ -93,13 +100,13 @@ def _table(rows: Sequence[TrustRow], uses: Mapping[int, TrustUses]) -> int | Non
             "Fingerprint": [words.grouped(row.fingerprint) for row in rows],
         },
         {
-            "Subject": st.column_config.TextColumn(width=330),
-            "Kind": st.column_config.TextColumn(width=100),
+            "Subject": st.column_config.TextColumn(width=300),
+            "Kind": st.column_config.TextColumn(width=95),
             "Validity": tables.states("Validity", _VALIDITY, 110),
             "Valid until": st.column_config.DatetimeColumn(width=140, format="YYYY-MM-DD HH:mm", timezone=str(zone())),
             "Remaining": st.column_config.TextColumn(width=110),
-            "Used by CA": st.column_config.TextColumn(width=150),
-            "Fingerprint": st.column_config.TextColumn(width=250),
+            "Used by CA": st.column_config.TextColumn(width=120),
+            "Fingerprint": st.column_config.TextColumn(width=160),
         },
         alt="Trusted CA certificates",
     )
@@ -125,38 +132,154 @@ def _details(row: TrustRow, uses: TrustUses) -> None:
             [
                 ("CAs whose newest certificate leads through it", ", ".join(uses.authorities) or "none"),
                 ("Trusted CA certificates that it signed", "\n".join(uses.signed) or "none"),
+                ("Certificates in use that lead through it", f"{uses.in_use:,}"),
             ]
         )
 
 
 def _form(_: object) -> None:
     st.file_uploader(
-        "Files, PEM or DER", key=_FILE, accept_multiple_files=True, max_upload_size=_LARGEST_MB,
-        type=["pem", "crt", "cer", "der", "txt"],
+        "Files: PEM, DER or PKCS#7", key=_FILE, accept_multiple_files=True, max_upload_size=_LARGEST_MB,
+        type=["pem", "crt", "cer", "der", "p7b", "p7c", "txt"],
     )  # fmt: skip
     st.text_area(
-        "Or PEM text, one or more certificates", key=_PEM, height=160, max_chars=200_000,
+        "Or PEM text, one or more certificates", key=_PEM, height=110, max_chars=200_000,
         placeholder="-----BEGIN CERTIFICATE-----\n…",
     )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Or the address of the issuer's certificate", key=_URL, max_chars=1000, autocomplete="off",
+            placeholder="http://ca.example.com/issuer.p7c",
+            help="Certificates name it as caIssuers. What is there is only shown; you decide whether it is trusted.",
+        )  # fmt: skip
+        if st.button("Fetch", icon=":material/download:", key="trust-fetch"):
+            _fetch()
+    if problem := _of_this_dialog(_PROBLEM):
+        components.error(problem)
+    _preview()
     st.caption(
         "Self-signed certificates are trusted as roots: whatever they sign is accepted from then on. Others complete "
         "chains and are trusted only as far as a root goes. Compare the fingerprint with what the CA publishes."
     )
 
 
-def _added(_: object) -> str:
+def _fetch() -> None:
+    """Bring what the address gives, to be looked at."""
+    st.session_state.pop(_PROBLEM, None)
+    st.session_state.pop(_FETCHED, None)
+    networks = bridge().door.settings.trust.fetch_networks
+    try:
+        with st.spinner("Asking the address …"):
+            found = bridge().run(trust.fetch(session.context(), dialogs.value(_URL), networks), timedelta(seconds=60))
+    except CertgateError as error:
+        st.session_state[_PROBLEM] = (dialogs.turn(), error.message)
+        return
+    st.session_state[_FETCHED] = (dialogs.turn(), [one.pem for one in found])
+
+
+def _contents() -> list[bytes]:
+    """What was chosen, typed or fetched."""
     contents: list[bytes] = [one.getvalue() for one in st.session_state.get(_FILE) or []]
     if pem := dialogs.value(_PEM):
         contents.append(pem.encode())
+    return contents + [pem.encode() for pem in _of_this_dialog(_FETCHED) or []]
+
+
+def _of_this_dialog(key: str) -> Any:
+    """What was kept while the dialog that is open now was; None for what an earlier one left."""
+    turn, kept = st.session_state.get(key) or (None, None)
+    return kept if turn == dialogs.turn() else None
+
+
+def _preview() -> None:
+    """What would be trusted, each with its fingerprint, to be left out where it is not meant."""
+    contents = _contents()
     if not contents:
-        raise InvalidInput("Choose a file, or paste a certificate.")
+        return
+    try:
+        found = trust.inspect(session.context(), *contents)
+    except CertgateError as error:
+        components.error(error.message)
+        return
+    for one in found:
+        usable = one.problem is None and not one.known
+        with st.container(border=True, gap="xsmall"):
+            st.checkbox(
+                "Trust this root" if one.is_root else "Trust this intermediate",
+                value=usable, disabled=not usable, key=_pick(one.fingerprint),
+            )  # fmt: skip
+            components.strong(one.subject)
+            components.quiet(f"SHA-256 {words.grouped(one.fingerprint)}")
+            components.quiet(
+                f"{words.key(one.key)} · issued by {one.issuer} · until {words.when(one.not_after, zone())}"
+            )
+            if one.known:
+                st.caption("It is trusted already.")
+            elif one.problem is not None:
+                components.error(f"{one.problem}.")
+            elif one.remark is not None:
+                components.quiet(one.remark)
+
+
+def _pick(fingerprint: str) -> str:
+    return f"trust-pick-{fingerprint[:24]}"
+
+
+def _added(_: object) -> str:
+    contents = _contents()
+    if not contents:
+        raise InvalidInput("Choose a file, paste a certificate, or fetch one.")
     context = session.context()
+    # What was never shown to be left out is meant.
+    wanted = [
+        one.fingerprint
+        for one in trust.inspect(context, *contents)
+        if st.session_state.get(_pick(one.fingerprint), True)
+    ]
+    if not wanted:
+        raise InvalidInput("None of them is chosen, or all of them are trusted already.")
     before = {row.id for row in trust.listing(context)}
-    kept = {row.id: row for row in trust.add(context, *contents)}
+    kept = {row.id: row for row in trust.add(context, *contents, only=wanted)}
     new = [row.subject for number, row in kept.items() if number not in before]
     if not new:
         return "All of them were trusted already."
     return f"Trusted now: {words.enumerated(new)}."
+
+
+def _waiting(owner: bool) -> None:
+    """The requests that can't go on before an issuer is trusted."""
+    found = trust.waiting(session.context())
+    for one in found:
+        with st.container(border=True, key=f"waiting-{seat()}", gap="xsmall"):
+            components.warning(
+                f"{_counted(len(one.requests))} for the certificate of {one.missing_issuer}, which is not among the "
+                "trusted CA certificates."
+            )
+            with st.container(horizontal=True, gap="medium"):
+                for request in one.requests[:_MOST_LINKS]:
+                    places.link(places.REQUEST, f"Request {request.id}", "article", {"id": str(request.id)})
+            st.caption(
+                "Add that certificate: the requests go on by themselves."
+                if owner
+                else "An administrator with the role MRAO adds it; the requests go on by themselves then."
+            )
+
+
+def _counted(number: int) -> str:
+    return "1 request waits" if number == 1 else f"{number} requests wait"
+
+
+def _ending() -> None:
+    """What ends soon, the first to end first."""
+    context = session.context()
+    found = trust_expiry.ending(context)
+    for one in found[:_MOST_WARNINGS]:
+        components.warning(trust_expiry.told_of(one, context.clock()))
+    if len(found) > _MOST_WARNINGS:
+        more = len(found) - _MOST_WARNINGS
+        components.quiet(
+            f"{more} more {'ends' if more == 1 else 'end'} soon or {'has' if more == 1 else 'have'} ended."
+        )
 
 
 def _removal(row: TrustRow) -> None:

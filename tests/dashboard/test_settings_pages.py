@@ -155,7 +155,7 @@ def test_certificates_are_added_by_file_or_paste(visit: Visit, scene: Scene) -> 
     app = visit("trust")
     app.button(key="add").click().run()
     confirm(app)
-    assert "Choose a file, or paste a certificate." in told(app)
+    assert "Choose a file, paste a certificate, or fetch one." in told(app)
     app.text_area(key="trust-pem").input("-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----")
     confirm(app)
     assert "There is a private key in it" in told(app)
