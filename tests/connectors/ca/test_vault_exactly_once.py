@@ -10,7 +10,7 @@ from model.messages import AuthorityAccess
 from tests.connectors.ca.exactly_once import CuttingProxy, buy, many, orders
 from tests.support.openbao import OpenBao
 
-COUNT = many(60)
+COUNT = many(30)
 
 
 async def test_every_order_is_one_certificate(openbao: OpenBao, tmp_path: Path) -> None:
@@ -30,8 +30,8 @@ async def test_every_order_is_one_certificate(openbao: OpenBao, tmp_path: Path) 
         }
         access = AuthorityAccess("Vault", "vault", settings, "manager", True)
         bought = await buy(access, orders(access, COUNT), tmp_path, seed=20261124, proxy=proxy, longest_wait=1.0)
-    assert bought.kills + bought.cuts >= 2 * COUNT
-    assert bought.found >= 2  # signed, and the answer lost
+    assert bought.kills + bought.cuts >= 1.5 * COUNT
+    assert bought.found >= 1  # signed, and the answer lost
     issued = set(openbao.serials("pki_once")) - before
     assert issued == set(bought.numbers.values())
     assert len(issued) == COUNT
