@@ -178,6 +178,8 @@ def test_certificates_are_trusted_from_a_file(enter: Enter) -> None:
         {"name": "root.pem", "mimeType": "application/x-pem-file", "buffer": content}
     )
     expect(dialog.get_by_text("root.pem", exact=True)).to_be_visible()
+    # It is shown before it is trusted.
+    expect(dialog.get_by_text("CN=Uploaded root", exact=True)).to_be_visible()
     visitor.settled()
     visitor.press("dialog-confirm")
     expect(visitor.page.get_by_text("Trusted now: CN=Uploaded root.")).to_be_visible()
