@@ -40,7 +40,7 @@ binary_present() {
   IFS=, read -ra candidates <<<"$1"
   for candidate in "${candidates[@]}"; do
     case $candidate in
-      /*) for match in $candidate; do [[ -x $match ]] && return 0; done ;;
+      /*) for match in $candidate; do [[ -e $match ]] && return 0; done ;;
       *) command -v "$candidate" >/dev/null && return 0
          [[ -x /usr/sbin/$candidate ]] && return 0 ;;   # not on an ordinary user's PATH, and still usable
     esac
