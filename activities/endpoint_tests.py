@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from sqlmodel import Session
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import as_failures, heartbeating
-from activities.installation import look
+from activities.installation import look, open_endpoint
 from activities.records import Records, endpoint_access, step_key
 from connectors.cures import cure
 from connectors.errors import ConnectorError, Permanent
 from connectors.hosts.contract import Host
-from connectors.registry import Surroundings, find
+from connectors.registry import OWN_INTERFACE, WITHOUT_FILES, Surroundings, find
 from model import access, audit
 from model.messages import (
     DiscoveredBinding,
@@ -56,18 +54,22 @@ class EndpointTests:
             steps.append(TestStep(doing[0], True, told))
 
         doing[0] = "Settings"
-        host_kind, kind = find("hosts", access.connection), find("endpoints", access.type)
-        host_settings, settings = host_kind.configure(access.connection_settings), kind.configure(access.settings)
-        passed(f"{kind.title} over {host_kind.title}.")
+        endpoint = open_endpoint(access, self._surroundings)
+        kind = find("endpoints", access.type)
+        if access.connection == OWN_INTERFACE:
+            passed(f"{kind.title} by its own interface.")
+        else:
+            passed(f"{kind.title} over {find('hosts', access.connection).title}.")
 
-        doing[0] = "Host"
-        host: Host = host_kind.open(host_settings, self._surroundings)
-        if await host.state("/") is None:
-            raise Permanent(f"The host {host.address} has no file system that certgate can look at.")
-        passed(f"{host.address} answers.")
+        if access.connection not in {OWN_INTERFACE, *WITHOUT_FILES}:
+            doing[0] = "Host"
+            host_kind = find("hosts", access.connection)
+            host: Host = host_kind.open(host_kind.configure(access.connection_settings), self._surroundings)
+            if await host.state("/") is None:
+                raise Permanent(f"The host {host.address} has no file system that certgate can look at.")
+            passed(f"{host.address} answers.")
 
         doing[0] = "Configuration"
-        endpoint = kind.open(settings, dataclasses.replace(self._surroundings, host=host))
         found = await endpoint.discover()
         await endpoint.check()
         passed(f"It reads and is sound; {len(found)} binding{'s' if len(found) != 1 else ''} with TLS.")

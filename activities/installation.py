@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from temporalio import activity
 
 from activities.failures import as_failures, heartbeating, steps
 from activities.keys import open_keystore
+from connectors import registry
 from connectors.cures import cure
 from connectors.endpoints import handshake, procedure
 from connectors.endpoints.contract import Binding, Endpoint, Material, Verification
 from connectors.endpoints.journal import Journal
 from connectors.errors import ConnectorError, Permanent
-from connectors.hosts.contract import Host
 from connectors.keystores.contract import ExportsKeys
-from connectors.registry import Surroundings, find
+from connectors.registry import Surroundings
 from model.messages import (
     DiscoveredBinding,
     DiscoverEndpoint,
@@ -84,10 +82,9 @@ class Installations:
 
 def open_endpoint(access: EndpointAccess, surroundings: Surroundings) -> Endpoint:
     """Open an endpoint over its host; raises `Permanent` for settings that are wrong."""
-    host_kind = find("hosts", access.connection)
-    host: Host = host_kind.open(host_kind.configure(access.connection_settings), surroundings)
-    kind = find("endpoints", access.type)
-    endpoint: Endpoint = kind.open(kind.configure(access.settings), dataclasses.replace(surroundings, host=host))
+    endpoint: Endpoint = registry.open_endpoint(
+        access.type, access.settings, access.connection, access.connection_settings, surroundings
+    )
     return endpoint
 
 

@@ -7,7 +7,7 @@ Groups: ``certgate.cas``, ``certgate.endpoints``, ``certgate.keystores``, ``cert
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import entry_points
@@ -53,12 +53,17 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class ConnectorType(Generic[SettingsT, ConnectorT]):
-    """One kind of connector: its registered name, a title for people, its settings and how to open one."""
+    """One kind of connector: its registered name, a title for people, its settings and how to open one.
+
+    `over` is for endpoints: the registered names of the hosts over which it works. None: every host with files and
+    commands; empty: it is reached by its own interface and needs none.
+    """
 
     name: str
     title: str
     settings: type[SettingsT]
     open: Callable[[SettingsT, Surroundings], ConnectorT]
+    over: frozenset[str] | None = None
 
     def configure(self, values: Mapping[str, Any]) -> SettingsT:
         """Validate `values`; raises `Permanent` with one sentence that names the field that is wrong."""
@@ -76,6 +81,41 @@ def installed(kind: Kind) -> Mapping[str, ConnectorType[Any, Any]]:
     """All connector types of a kind, by name, sorted. Loading one that is broken raises its own error here."""
     found = {point.name: point.load() for point in entry_points(group=f"certgate.{kind}")}
     return dict(sorted(found.items()))
+
+
+# What stands for the connection of an endpoint that needs no host; there is no connector of that name.
+OWN_INTERFACE = "rest"
+# Hosts that run scripts and have no files and commands in certgate's sense.
+WITHOUT_FILES = frozenset({"winrm"})
+
+
+def connections(endpoint: ConnectorType[Any, Any]) -> list[str]:
+    """How endpoints of a type can be connected: names of installed hosts, or `OWN_INTERFACE` alone."""
+    if endpoint.over is not None and not endpoint.over:
+        return [OWN_INTERFACE]
+    return [
+        name for name in installed("hosts") if (name in endpoint.over if endpoint.over else name not in WITHOUT_FILES)
+    ]
+
+
+def open_endpoint(
+    type_name: str,
+    settings: Mapping[str, Any],
+    connection: str,
+    connection_settings: Mapping[str, Any],
+    surroundings: Surroundings,
+) -> Any:
+    """Open an endpoint over its host, if it needs one; raises `Permanent` for settings that are wrong."""
+    kind = find("endpoints", type_name)
+    possible = connections(kind)
+    if connection not in possible:
+        raise Permanent(f"{kind.title} can't be connected by {connection}; choose {' or '.join(possible)}.")
+    configured = kind.configure(settings)
+    if connection == OWN_INTERFACE:
+        return kind.open(configured, replace(surroundings, host=None))
+    host_kind = find("hosts", connection)
+    host = host_kind.open(host_kind.configure(connection_settings), surroundings)
+    return kind.open(configured, replace(surroundings, host=host))
 
 
 @dataclass(frozen=True)

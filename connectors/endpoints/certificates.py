@@ -9,11 +9,17 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
 from connectors.endpoints.contract import Binding, InPlace, Material, Place
 from connectors.endpoints.handshake import fingerprint
@@ -64,6 +70,21 @@ def read(material: Material) -> Contents:
     return Contents(leaf, chain)
 
 
+def require_validity(contents: Contents, now: datetime) -> None:
+    """The leaf must be valid now, by the clock of whoever installs it; raises `Permanent` that names both times."""
+    first, last = contents.leaf.not_valid_before_utc, contents.leaf.not_valid_after_utc
+    if now < first:
+        raise Permanent(
+            f"The certificate is valid from {first:%Y-%m-%d %H:%M} UTC on, and the clock of this gateway says "
+            f"{now:%Y-%m-%d %H:%M} UTC: set the clock and retry; nothing was changed."
+        )
+    if now > last:
+        raise Permanent(
+            f"The certificate expired on {last:%Y-%m-%d %H:%M} UTC, and the clock of this gateway says "
+            f"{now:%Y-%m-%d %H:%M} UTC: set the clock or request another certificate; nothing was changed."
+        )
+
+
 def public_key_of(certificate: x509.Certificate) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, lower-case hex."""
     encoded = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -71,9 +92,12 @@ def public_key_of(certificate: x509.Certificate) -> str:
 
 
 def public_key_of_private(private_key_pem: bytes) -> str:
-    """The same for the public half of an unencrypted private key."""
+    """The same for the public half of an unencrypted private key, PEM or DER (PKCS#8)."""
     try:
-        key = load_pem_private_key(private_key_pem, password=None)
+        try:
+            key = load_pem_private_key(private_key_pem, password=None)
+        except ValueError:
+            key = load_der_private_key(private_key_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Permanent("The private key to install can't be read as unencrypted PEM.") from None
     encoded = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from connectors.endpoints.starttls import StartTls
 from connectors.errors import Step
+from connectors.keystores.contract import SigningRequest
 
 
 class Verification(StrEnum):
@@ -25,6 +27,8 @@ class Verification(StrEnum):
     UNKNOWN_CERTIFICATE = "UNKNOWN_CERTIFICATE"
     INCOMPLETE_CHAIN = "INCOMPLETE_CHAIN"
     HANDSHAKE_FAILED = "HANDSHAKE_FAILED"
+    IN_PLACE = "IN_PLACE"
+    """The certificate is in its place and nothing is known that would serve it: no handshake was made."""
 
 
 class Activation(StrEnum):
@@ -37,13 +41,24 @@ class Activation(StrEnum):
 
 
 @dataclass(frozen=True)
+class Activated:
+    """The end of `activate`: what can be said of it, and what the product or a hook put out meanwhile (`told`, a few
+    kilobytes at most, no secrets), for the installation's record."""
+
+    proof: Activation
+    told: str = ""
+
+
+@dataclass(frozen=True)
 class Listener:
     """Where a binding is reached: `address` is an IP address or host name that can be connected to from the gateway.
-    With `proxy_protocol` the listener expects a PROXY protocol header before the handshake."""
+    With `proxy_protocol` the listener expects a PROXY protocol header before the handshake, with `starttls` a few words
+    of that protocol."""
 
     address: str
     port: int
     proxy_protocol: bool = False
+    starttls: StartTls | None = None
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
@@ -63,10 +78,18 @@ class Probe:
 @dataclass(frozen=True)
 class Place:
     """Where a certificate with its chain, and its private key, are kept: two paths (the same one twice where both are
-    in one file), or the names of two objects on a device."""
+    in one file), or the names of two objects on a device.
+
+    With `chain` the chain has a file of its own and the certificate's file holds the leaf only. `form` is how it is
+    written: ``pem``, ``pem-key-first`` (of a file with both), ``der``, ``pkcs12``, ``jks``, or a product's own word.
+    `alias` names the entry of a keystore.
+    """
 
     certificate: str
     key: str
+    chain: str | None = None
+    form: str = "pem"
+    alias: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,12 +124,17 @@ class Binding:
 
 @dataclass(frozen=True)
 class Material:
-    """What is to be installed. `private_key_pem` is None where the key is on the device. `repr` never shows it."""
+    """What is to be installed. `repr` never shows the key.
+
+    Without `private_key_pem` the key is at the endpoint: made there under `key_alias` (`MakesKeys`), to be put in place
+    there; or, without that too, in place already (an HSM).
+    """
 
     certificate_pem: str
     chain_pem: Sequence[str]
     private_key_pem: bytes | None = field(repr=False)
     trust_anchors_pem: Sequence[str] = ()
+    key_alias: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,8 +205,10 @@ class Endpoint(Protocol):
         """All bindings, read from the real configuration, in its order."""
         ...
 
-    async def check(self) -> None:
-        """Ask the product whether its configuration as it is on disk is sound; raises `Permanent` with its words."""
+    async def check(self, place: Place | None = None, /) -> None:
+        """Ask the product whether its configuration as it is on disk is sound; raises `Permanent` with its words. With
+        `place` that is looked at in particular: whether its key belongs to its certificate, where the product itself
+        would not say."""
         ...
 
     async def running(self) -> bool:
@@ -202,10 +232,11 @@ class Endpoint(Protocol):
         ...
 
     async def write(self, place: Place, material: Material) -> None:
-        """Put the material in place, atomically a file, with the owner and mode that was there. Serves nothing yet."""
+        """Put the material in place, atomically a file, with the owner and mode that was there. Serves nothing yet; a
+        device that knows no difference does it in one transaction."""
         ...
 
-    async def activate(self) -> Activation:
+    async def activate(self, place: Place, /) -> Activated:
         """Make the product use what is in place, without dropping a connection, and wait (bounded) until it does if it
         can be asked. Raises with the product's words where it stays with the old."""
         ...
@@ -216,4 +247,18 @@ class Endpoint(Protocol):
 
     async def discard(self, snapshot: Snapshot) -> None:
         """Forget what `snapshot` kept. It may be called again."""
+        ...
+
+
+@runtime_checkable
+class MakesKeys(Protocol):
+    """An endpoint at which keys can be made, so that they never cross the network."""
+
+    async def make_key(self, binding_id: str, request: SigningRequest) -> str:
+        """The CSR (PEM) of the key `request.alias`, which is made at the endpoint if it is not there. It serves nothing
+        until `write` gets `Material.key_alias`. Called again it gives a CSR of the same key."""
+        ...
+
+    async def discard_key(self, binding_id: str, alias: str) -> None:
+        """Delete a key that was made for a binding and is not in use; one that is not there is success."""
         ...

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from connectors.endpoints import certificates
@@ -37,6 +37,7 @@ from connectors.endpoints.contract import (
 from connectors.endpoints.handshake import DEFAULT_TIMEOUT, Expected, verify_all
 from connectors.endpoints.journal import Entry, Journal
 from connectors.errors import ActionRequired, ConnectorError, Permanent, RestoreFailed, Retryable, RolledBack, Step
+from connectors.registry import utc_now
 
 DEFAULT_VERIFY_TIMEOUT = timedelta(seconds=15)
 FIRST_POLL_SECONDS = 0.005
@@ -45,6 +46,7 @@ LONGEST_POLL_SECONDS = 0.1
 # still has processes with the old one would have to be missed by all of them.
 ROUNDS_IN_A_ROW = 10
 ROUND_SECONDS = 0.05
+NOT_LOOKED_AT = "nothing is known that would serve it; the files were looked at"
 
 
 async def install(
@@ -56,6 +58,7 @@ async def install(
     progress: Callable[[str], None],
     known: Mapping[str, str] | None = None,
     verify_timeout: timedelta = DEFAULT_VERIFY_TIMEOUT,
+    clock: Callable[[], datetime] = utc_now,
 ) -> InstallReport:
     """Install `material` at a binding and come back when it is served everywhere that binding is reached.
 
@@ -68,6 +71,7 @@ async def install(
     A cancellation after the first change puts back as well and then goes on as `asyncio.CancelledError`.
     """
     contents = certificates.read(material)
+    certificates.require_validity(contents, clock())
     async with journal.exclusive(endpoint.identity, endpoint.title, progress):
         job = _Install(endpoint, binding_id, material, contents, journal, progress, known or {}, verify_timeout)
         await job.recover()
@@ -159,7 +163,7 @@ class _Install:
         while the product was still changing over, and some of it would serve the old one a moment yet."""
         if not await self._all_match(entry):
             return False
-        await self._endpoint.activate()
+        await self._endpoint.activate(entry.snapshot.place)
         return await self._all_match(entry)
 
     async def _all_match(self, entry: Entry) -> bool:
@@ -194,7 +198,7 @@ class _Install:
         before: list[Served] = []
         if _complete(in_place, wanted):
             before = await self._handshakes(probes, expected, authentication) if running else []
-            if before and all(one.verification is Verification.MATCH for one in before):
+            if (before or not probes) and all(one.verification is Verification.MATCH for one in before):
                 return self._report(already=True, served_before=wanted.certificate, served=before)
             await endpoint.check()
             if not running:
@@ -213,7 +217,9 @@ class _Install:
             running=running,
             snapshot=await endpoint.plan(place, secrets.token_hex(6)),
         )
-        self._note("look", before[0].message if before else f"{endpoint.title} is not running.")
+        self._note(
+            "look", before[0].message if before else NOT_LOOKED_AT if running else f"{endpoint.title} is not running."
+        )
         return await self._change(entry)
 
     async def _look_while_checking(
@@ -234,12 +240,12 @@ class _Install:
         try:
             await self._step("snapshot", endpoint.snapshot(entry.snapshot))
             await self._step("write", endpoint.write(entry.snapshot.place, self._material))
-            await self._step("check", endpoint.check())
+            await self._step("check", endpoint.check(entry.snapshot.place))
             if entry.running:
-                await self._activate()
+                await self._activate(entry)
                 self._progress("waiting until the new certificate is served")
                 served = await self._prove(entry)
-                self._note("verify", served[0].message)
+                self._note("verify", served[0].message if served else NOT_LOOKED_AT)
         except (Exception, asyncio.CancelledError) as cause:
             await self._undo(entry, cause)
         await self._endpoint.discard(entry.snapshot)
@@ -248,22 +254,29 @@ class _Install:
             raise self._start_it()
         return self._report(already=False, served_before=entry.served_before[0], served=served)
 
-    async def _activate(self) -> None:
+    async def _activate(self, entry: Entry) -> None:
         self._progress("activate")
         self._activated = True
-        self._activation = await self._endpoint.activate()
-        self._note("activate", "done" if self._activation is Activation.IN_EFFECT else "requested")
+        activated = await self._endpoint.activate(entry.snapshot.place)
+        self._activation = activated.proof
+        told = "done" if self._activation is Activation.IN_EFFECT else "requested"
+        self._note("activate", f"{told}: {activated.told}" if activated.told else told)
 
     async def _prove(self, entry: Entry) -> list[Served]:
         """Handshake until every probe has shown the new certificate; raises `Permanent` with what was seen instead."""
         expected = _expected(entry.wanted, entry, self._known)
+        if not entry.probes and not _complete(await self._endpoint.in_place(entry.snapshot.place), entry.wanted):
+            raise Permanent(
+                f"Nothing is known that would serve {entry.snapshot.place.certificate}, and when it was read again it "
+                "did not hold the new certificate with its chain and key."
+            )
         return await self._until(entry, expected, lambda _, one: one.verification is Verification.MATCH)
 
     async def _until(self, entry: Entry, expected: Expected, good: Callable[[int, Served], bool]) -> list[Served]:
         """Handshake until `good` for all probes, in one round or, where that is no proof, in many."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._verify_timeout.total_seconds()
-        rounds = 1 if self._activation is Activation.IN_EFFECT else ROUNDS_IN_A_ROW
+        rounds = 1 if not entry.probes or self._activation is Activation.IN_EFFECT else ROUNDS_IN_A_ROW
         in_a_row, pause = 0, FIRST_POLL_SECONDS
         while True:
             served = await self._handshakes(entry.probes, expected, entry.authentication)
@@ -342,17 +355,17 @@ class _Install:
         served: list[Served] = []
         if not self._activated:
             served = await self._handshakes(entry.probes, expected, entry.authentication)
-        if not served or not all(as_before(index, one) for index, one in enumerate(served)):
+        if self._activated or not all(as_before(index, one) for index, one in enumerate(served)):
             # We activated the new certificate, or somebody else did while it was in place.
             try:
-                await self._activate()
+                await self._activate(entry)
             except (Permanent, Retryable) as error:
                 # What stopped the new certificate may stop this too, while the old one is served all the time: the
                 # order was given, and whether it is as before is for the handshakes to say, many of them.
                 self._activation = Activation.REQUESTED
                 self._note("activate", f"failed: {error.message}")
             served = await self._until(entry, expected, as_before)
-        self._note("verify what was restored", served[0].message)
+        self._note("verify what was restored", served[0].message if served else NOT_LOOKED_AT)
         return served
 
     # Telling.
@@ -371,7 +384,7 @@ class _Install:
             already=already,
             served_before=served_before,
             served_after=self._contents.fingerprint,
-            verification=served[0].verification,
+            verification=served[0].verification if served else Verification.IN_PLACE,
             steps=tuple(self._steps),
         )
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
+from connectors.keystores.contract import SigningRequest
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -88,4 +90,30 @@ class SendsSignals(Protocol):
     async def hang_up(self, process: int) -> bool:
         """Send SIGHUP to a process; False where that is not permitted (a command with more rights may do it). A process
         that is gone is `Permanent`."""
+        ...
+
+
+@runtime_checkable
+class KeepsKeys(Protocol):
+    """A host on which a private key can be made, used and put into another file without leaving it. Keys are PEM files,
+    unencrypted."""
+
+    async def without_keys(self, path: str) -> bytes:
+        """The content of a PEM file without the private keys in it; a file that is not there is `Permanent`."""
+        ...
+
+    async def public_key(self, path: str) -> bytes | None:
+        """SubjectPublicKeyInfo (DER) of the private key in the file at `path`, which may hold certificates too; None
+        where there is none or it can't be read without a passphrase."""
+        ...
+
+    async def make_key(self, path: str, request: SigningRequest) -> str:
+        """The CSR (PEM) of the key at `path`, which is made (mode 0600) if there is none. `request.alias` is not
+        looked at; a key of another algorithm is `Permanent`."""
+        ...
+
+    async def assemble(
+        self, path: str, parts: Sequence[bytes | str], *, owner: int | None, group: int | None, mode: int
+    ) -> None:
+        """Like `Host.replace`, with a content that is put together of bytes and of the files of this host (paths)."""
         ...

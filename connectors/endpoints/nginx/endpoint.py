@@ -8,12 +8,8 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-
-from connectors.endpoints import certificates
-from connectors.endpoints.contract import Activation, Binding, InPlace, Material, Place, Snapshot
-from connectors.endpoints.handshake import fingerprint
+from connectors.endpoints.contract import Activated, Activation, Binding, Place
+from connectors.endpoints.files import FileEndpoint
 from connectors.endpoints.nginx.bindings import bindings_of, servers_of
 from connectors.endpoints.nginx.configuration import Directive, load, value_of
 from connectors.endpoints.nginx.settings import NginxSettings
@@ -27,16 +23,15 @@ COMMAND_TIMEOUT = timedelta(seconds=60)
 POLL_SECONDS = 0.002
 # After this long the error log is looked into as well: something may be wrong.
 USUAL_RELOAD_SECONDS = 0.2
-KEY_MODE, CERTIFICATE_MODE = 0o600, 0o644
 LOG_EXCERPT_BYTES = 4096
 
 
-class NginxEndpoint:
+class NginxEndpoint(FileEndpoint):
     """`connectors.endpoints.contract.Endpoint` for one nginx on one host."""
 
     def __init__(self, settings: NginxSettings, host: Host) -> None:
+        super().__init__(host)
         self._settings = settings
-        self._host = host
 
     @property
     def identity(self) -> str:
@@ -54,10 +49,10 @@ class NginxEndpoint:
     async def discover(self) -> Sequence[Binding]:
         """All servers with TLS, in the order of the configuration."""
         servers = servers_of(await self._tree(), posixpath.dirname(self._settings.configuration))
-        return await bindings_of(servers, self._settings, self._host.address, self._resolve)
+        return await bindings_of(servers, self._settings, self._host.address, self.resolve)
 
-    async def check(self) -> None:
-        """``nginx -t``."""
+    async def check(self, _place: Place | None = None, /) -> None:
+        """``nginx -t``, which finds a key that does not belong to its certificate too."""
         result = await self._host.run(self._command("-t", "-q"), timeout=COMMAND_TIMEOUT)
         if result.status != 0:
             raise Permanent(f"{self.title} refuses its configuration: {_complaint(result)}.")
@@ -66,65 +61,9 @@ class NginxEndpoint:
         """Whether the process of the pid file is there and is an nginx master."""
         return await self._master(await self._pid_file(await self._tree())) is not None
 
-    async def choose(self, binding: Binding, material: Material) -> Place:
-        """The only place, or of several the one that has a certificate with the same type of key."""
-        if len(binding.places) == 1:
-            return binding.places[0]
-        wanted = certificates.authentication_of(certificates.read(material).leaf)
-        fitting = []
-        for place in binding.places:
-            found = _certificates_in(await self._read(place.certificate))
-            if found and certificates.authentication_of(found[0]) == wanted:
-                fitting.append(place)
-        if len(fitting) != 1:
-            raise Permanent(
-                f"{binding.id} has {len(binding.places)} certificates, and {len(fitting)} of them have a key of the "
-                f"type {wanted} that the new one has: there must be exactly one; request another key type or add the "
-                "pair to the configuration first."
-            )
-        return fitting[0]
-
-    async def in_place(self, place: Place) -> InPlace:
-        """What the files hold; a file that is missing or can't be understood counts as empty."""
-        chain = _certificates_in(await self._read(place.certificate))
-        return InPlace(
-            certificate=fingerprint(chain[0]) if chain else None,
-            chain=tuple(fingerprint(certificate) for certificate in chain[1:]),
-            public_key=_public_key_in(await self._read(place.key)),
-        )
-
     # Changing.
 
-    async def plan(self, place: Place, name: str) -> Snapshot:
-        """A second name for each file that is there, in the same folder and hidden."""
-        kept: dict[str, str] = {}
-        absent: list[str] = []
-        for path in dict.fromkeys((place.certificate, place.key)):
-            state = await self._host.state(path)
-            if state is None:
-                absent.append(await self._resolve(path))
-            else:
-                folder, file = posixpath.split(state.path)
-                kept[state.path] = posixpath.join(folder, f".{file}.certgate-{name}")
-        return Snapshot(name, place, kept, tuple(absent))
-
-    async def snapshot(self, snapshot: Snapshot) -> None:
-        """Make the second names."""
-        for path, backup in snapshot.kept.items():
-            await self._host.keep(path, backup)
-
-    async def write(self, place: Place, material: Material) -> None:
-        """Key first: it is what a full disk or a missing permission should stop before the certificate is touched."""
-        content = certificates.read(material).pem()
-        key = None if material.private_key_pem is None else _encoded(material.private_key_pem)
-        if place.certificate == place.key:
-            await self._put(place.key, content + (key or _key_block(await self._read(place.key))), KEY_MODE)
-            return
-        if key is not None:
-            await self._put(place.key, key, KEY_MODE)
-        await self._put(place.certificate, content, CERTIFICATE_MODE)
-
-    async def activate(self) -> Activation:
+    async def activate(self, _place: Place, /) -> Activated:
         """Reload, and wait until every worker that was there before is gone or takes no new connections.
 
         nginx takes the order before the new configuration is even read, and the old workers answer until the master has
@@ -139,24 +78,12 @@ class NginxEndpoint:
         old = await self._workers(master)
         await self._reload(master)
         if not old:
-            return Activation.REQUESTED
+            return Activated(Activation.REQUESTED)
         await self._await_retirement(master, old, log)
         if await self._master(pid_file) != master:
             words = await self._logged_since(log)
             raise Permanent(f"{self.title} ended during the reload: {_told_by(words) or 'its error log says nothing'}.")
-        return Activation.IN_EFFECT
-
-    async def restore(self, snapshot: Snapshot) -> None:
-        """Put the kept files back under their names and delete those that were not there."""
-        for path, backup in snapshot.kept.items():
-            await self._host.put_back(backup, path)
-        for path in snapshot.absent:
-            await self._host.delete(path)
-
-    async def discard(self, snapshot: Snapshot) -> None:
-        """Delete the second names."""
-        for backup in snapshot.kept.values():
-            await self._host.delete(backup)
+        return Activated(Activation.IN_EFFECT)
 
     # The process.
 
@@ -209,7 +136,7 @@ class NginxEndpoint:
         return _told_by("\n".join(line for line in lines if f"[emerg] {master}#" in line))
 
     async def _master(self, pid_file: str) -> int | None:
-        content = (await self._read(pid_file) or b"").strip()
+        content = (await self.read(pid_file) or b"").strip()
         if not content.isdigit():
             return None
         pid = int(content)
@@ -230,7 +157,7 @@ class NginxEndpoint:
 
     async def _workers(self, master: int) -> list[int]:
         """The master's children; empty where the system does not tell."""
-        content = await self._read(f"/proc/{master}/task/{master}/children")
+        content = await self.read(f"/proc/{master}/task/{master}/children")
         return [int(word) for word in (content or b"").split()]
 
     # Where things are.
@@ -271,25 +198,6 @@ class NginxEndpoint:
         prefix = ["-p", self._settings.prefix] if self._settings.prefix else []
         return [*self._settings.command, *prefix, "-c", self._settings.configuration, *arguments]
 
-    async def _resolve(self, path: str) -> str:
-        """The file that a path leads to; where it leads to nothing yet, its folder with links followed."""
-        state = await self._host.state(path)
-        if state is not None:
-            return state.path
-        folder = await self._host.state(posixpath.dirname(path))
-        return posixpath.join(folder.path, posixpath.basename(path)) if folder else path
-
-    async def _read(self, path: str) -> bytes | None:
-        return None if await self._host.state(path) is None else await self._host.read(path)
-
-    async def _put(self, path: str, content: bytes, mode: int) -> None:
-        """Replace a file with its owner and mode, or make it with `mode`."""
-        state = await self._host.state(path)
-        if state is None:
-            await self._host.replace(path, content, owner=None, group=None, mode=mode)
-        else:
-            await self._host.replace(path, content, owner=state.owner, group=state.group, mode=state.mode)
-
 
 def _told_by(text: str) -> str:
     """nginx's own words of what is wrong, without time stamps and process numbers; at most three lines."""
@@ -301,35 +209,6 @@ def _complaint(result: CommandResult) -> str:
     """Why a command failed: nginx's words, or (where sudo stands before it, say) whatever was written."""
     other = "; ".join(line.strip().rstrip(".") for line in result.errors.splitlines()[:3] if line.strip())
     return _told_by(result.errors) or other or f"it gives no reason (exit status {result.status})"
-
-
-def _certificates_in(content: bytes | None) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(content or b"")
-    except ValueError:
-        return []
-
-
-def _key_block(content: bytes | None) -> bytes:
-    """The private key's PEM block of a combined file."""
-    found = re.search(
-        rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", content or b"", re.DOTALL
-    )
-    return found[0] + b"\n" if found else b""
-
-
-def _public_key_in(content: bytes | None) -> str | None:
-    block = _key_block(content)
-    try:
-        return certificates.public_key_of_private(block) if block else None
-    except Permanent:
-        return None  # encrypted, or damaged: nobody can tell from here
-
-
-def _encoded(private_key_pem: bytes) -> bytes:
-    """The key as PKCS#8 PEM, whatever it came as."""
-    key = load_pem_private_key(private_key_pem, password=None)
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _open(settings: NginxSettings, surroundings: Surroundings) -> NginxEndpoint:
