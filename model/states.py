@@ -79,10 +79,21 @@ class ItemState(StrEnum):
 
 
 class RequestOrigin(StrEnum):
-    """How a request came to be: made here, or written down for a certificate that the CA issued elsewhere."""
+    """How a request came to be: made here, written down for a certificate that the CA issued elsewhere, or made to put
+    the certificate back that was in use before."""
 
     SUBMITTED = "submitted"
     IMPORTED = "imported"
+    ROLLBACK = "rollback"
+
+
+class KeyPlace(StrEnum):
+    """Where the private key of a request was made: in the gateway's keystore, from which it is copied to the endpoint;
+    in a keystore that gives no key away (an HSM); at the endpoint itself."""
+
+    GATEWAY = "gateway"
+    HSM = "hsm"
+    ENDPOINT = "endpoint"
 
 
 class DelegationMode(StrEnum):

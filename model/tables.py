@@ -35,6 +35,7 @@ from model.states import (
     InstallMode,
     InstallState,
     ItemState,
+    KeyPlace,
     OrderWay,
     Outcome,
     RequestOrigin,
@@ -293,7 +294,10 @@ class Delegation(SQLModel, table=True):
 
 
 class Endpoint(SQLModel, table=True):
-    """A product that serves certificates, reached by one gateway. `credential` is a reference the gateway resolves."""
+    """A product that serves certificates, reached by one gateway. `credential` is a reference the gateway resolves.
+
+    `key_at_endpoint`: keys are made there, and never cross the network. `verify_from_manager`: the manager may look at
+    what is served too, not only the gateway."""
 
     __table_args__ = (UniqueConstraint("gateway_id", "name"),)
     id: int | None = Field(default=None, primary_key=True)
@@ -313,6 +317,8 @@ class Endpoint(SQLModel, table=True):
     last_cure: str | None = _text()
     tested_at: datetime | None = _time(null=True)
     discovered_at: datetime | None = _time(null=True)
+    key_at_endpoint: bool = False
+    verify_from_manager: bool = False
 
 
 class EndpointBinding(SQLModel, table=True):
@@ -329,6 +335,32 @@ class EndpointBinding(SQLModel, table=True):
     shared_with: list[str] = _json(list)
     obstacle: str | None = _text()
     served_fingerprint: str | None = Field(default=None, max_length=64)
+
+
+class EndpointGroup(SQLModel, table=True):
+    """Bindings of one gateway that serve the same certificate. The first `canaries` of them get it first; when these
+    serve it, and `soak_seconds` later still do, the rest follows, `at_once` at a time."""
+
+    __tablename__ = "endpoint_group"
+    __table_args__ = (UniqueConstraint("gateway_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    name: str = Field(max_length=128)
+    canaries: int = 1
+    at_once: int = 4
+    soak_seconds: int = 0
+
+
+class EndpointGroupMember(SQLModel, table=True):
+    """A binding of a group; `position` is the order in which they get the certificate."""
+
+    __tablename__ = "endpoint_group_member"
+    __table_args__ = (UniqueConstraint("group_id", "endpoint_id", "binding"),)
+    id: int | None = Field(default=None, primary_key=True)
+    group_id: int = Field(foreign_key="endpoint_group.id", index=True)
+    position: int
+    endpoint_id: int = Field(foreign_key="endpoint.id", index=True)
+    binding: str = Field(max_length=512)
 
 
 class Keystore(SQLModel, table=True):
@@ -415,6 +447,10 @@ class CertificateRequest(SQLModel, table=True):
     """A request: the projection, for lists and search, of the workflow that carries it out. `authority_chosen`: the CA
     was named by the requester and is not the profile's.
 
+    `key_place` says where its key was made. With `group_id` it is installed on all bindings of a group, of which
+    `endpoint_id` and `binding` are the first. With `reinstalls_certificate_id` nothing is ordered: that certificate is
+    put back into use.
+
     While its certificate's chain can't be completed, `missing_issuer` names what is missing, `awaited_issuers` the CAs
     that would help, and `trust_told` what was trusted of these when the request heard of it last (see
     `model/rules/trust.py`).
@@ -467,6 +503,9 @@ class CertificateRequest(SQLModel, table=True):
     missing_issuer: str | None = _text()
     awaited_issuers: list[str] = _json(list)
     trust_told: str | None = Field(default=None, max_length=64)
+    key_place: KeyPlace = _word(KeyPlace, KeyPlace.GATEWAY)
+    group_id: int | None = Field(default=None, index=True)
+    reinstalls_certificate_id: int | None = None
     issued_fingerprint: str | None = Field(default=None, max_length=64)
     served_fingerprint: str | None = Field(default=None, max_length=64)
     install_after: datetime | None = _time(null=True)
@@ -589,9 +628,13 @@ class ListedCertificate(SQLModel, table=True):
 
 
 class Installation(SQLModel, table=True):
-    """A certificate on a binding: what was tried and what a handshake showed before and after."""
+    """A certificate on a binding: what was tried and what a handshake showed before and after. `sightings` are what the
+    last verification saw (`verified_at`), a handshake each; `installed_at` is when it was last brought into use."""
 
-    __table_args__ = (UniqueConstraint("certificate_id", "endpoint_id", "binding"),)
+    __table_args__ = (
+        UniqueConstraint("certificate_id", "endpoint_id", "binding"),
+        Index("ix_installation_place", "endpoint_id", "binding"),
+    )
     id: int | None = Field(default=None, primary_key=True)
     certificate_id: int = Field(foreign_key="certificate.id", index=True)
     endpoint_id: int = Field(foreign_key="endpoint.id", index=True)
@@ -604,6 +647,9 @@ class Installation(SQLModel, table=True):
     steps: list[dict[str, str]] = _json(list)
     message: str | None = _text()
     updated_at: datetime = _time()
+    sightings: list[dict[str, Any]] = _json(list)
+    verified_at: datetime | None = _time(null=True)
+    installed_at: datetime | None = _time(null=True)
 
 
 class Campaign(SQLModel, table=True):
