@@ -120,12 +120,13 @@ class DisposableNginx:
     def write_configuration(self, http: str, *, main: str = "") -> None:
         """Write nginx.conf with `http` inside the http block and `main` outside of it."""
         temporary = "\n".join(
-            f"    {kind}_temp_path {self.folder}/temporary/{kind};"
+            f'    {kind}_temp_path "{self.folder}/temporary/{kind}";'
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         user = "user root;\n" if os.geteuid() == 0 else ""
         self.configuration.write_text(
-            f"{user}worker_processes 1;\ndaemon off;\npid {self.pid_file};\nerror_log {self.error_log} notice;\n"
+            f'{user}worker_processes 1;\ndaemon off;\npid "{self.pid_file}";\n'
+            f'error_log "{self.error_log}" notice;\n'
             f"{main}\nevents {{ worker_connections 256; }}\n\nhttp {{\n    access_log off;\n    server_tokens off;\n"
             f"{temporary}\n{http}\n}}\n"
         )
@@ -195,7 +196,7 @@ class DisposableNginx:
     def _server(self, site: Site) -> str:
         return (
             f"    server {{\n        listen 127.0.0.1:{site.port} ssl;\n        server_name {site.name};\n"
-            f"        ssl_certificate {site.certificate};\n        ssl_certificate_key {site.key};\n"
+            f'        ssl_certificate "{site.certificate}";\n        ssl_certificate_key "{site.key}";\n'
             f'        location / {{ return 200 "{site.name}\\n"; }}\n    }}'
         )
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
 import ssl
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from connectors.endpoints.contract import Endpoint, Verification
-from connectors.endpoints.journal import Journal
-from connectors.endpoints.procedure import install, look
-from connectors.errors import ActionRequired, Permanent, RestoreFailed, RolledBack, Step
+from connectors.endpoints.contract import Verification
+from connectors.endpoints.procedure import look
+from connectors.errors import Permanent, RestoreFailed, RolledBack, Step
 from tests.support.installing import Rig, ThrowawayAuthority, fingerprint_of, fingerprint_of_file, trace
 
 needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
-
-
-def test_it_is_an_endpoint(stopped_rig: Rig) -> None:
-    assert isinstance(stopped_rig.endpoint, Endpoint)
 
 
 async def test_install_serves_and_keeps_owner_and_mode(rig: Rig, authority: ThrowawayAuthority) -> None:
@@ -44,28 +37,6 @@ async def test_install_serves_and_keeps_owner_and_mode(rig: Rig, authority: Thro
     assert site.certificate.read_text() == material.certificate_pem + material.chain_pem[0]
     assert trace(other.certificate) == other_before
     assert rig.leftovers() == []
-
-
-async def test_install_twice_does_nothing_the_second_time(rig: Rig, authority: ThrowawayAuthority) -> None:
-    material = authority.issue("a.example")
-    await rig.install(material)
-    before = trace(rig.nginx.sites[0].certificate)
-    report = await rig.install(material)
-    assert (report.already, report.served_before, report.steps) == (True, fingerprint_of(material), ())
-    assert trace(rig.nginx.sites[0].certificate) == before
-
-
-async def test_look_at_any_time(rig: Rig, authority: ThrowawayAuthority) -> None:
-    material, binding = authority.issue("a.example"), rig.nginx.sites[0].binding_id
-    old = await rig.served()
-    assert old is not None
-    (served,) = await look(rig.endpoint, binding, expected=material, previous=[old])
-    assert served.verification is Verification.PREVIOUS_CERTIFICATE
-    await rig.install(material)
-    (served,) = await look(rig.endpoint, binding, expected=replace(material, private_key_pem=None))
-    assert served.verification is Verification.MATCH
-    (served,) = await look(rig.endpoint, binding, known={fingerprint_of(material): "request 7"})
-    assert "request 7" in served.message
 
 
 async def test_links_stay(rig: Rig, authority: ThrowawayAuthority) -> None:
@@ -105,20 +76,6 @@ async def test_certificate_and_key_in_one_file(rig: Rig, authority: ThrowawayAut
     assert site.certificate.read_bytes().endswith(material.private_key_pem)
     assert (await rig.install(material)).already
     assert site.certificate.stat().st_mode & 0o777 == 0o600
-
-
-async def test_a_shared_certificate(rig: Rig, authority: ThrowawayAuthority) -> None:
-    first, second = rig.nginx.sites
-    text = rig.nginx.configuration.read_text()
-    text = text.replace(str(second.certificate), str(first.certificate)).replace(str(second.key), str(first.key))
-    rig.nginx.configuration.write_text(text)
-    before = trace(first.certificate)
-    with pytest.raises(Permanent, match=f"{second.binding_id} uses the same certificate .* would be broken"):
-        await rig.install(authority.issue("a.example"))
-    assert trace(first.certificate) == before
-    material = authority.issue("a.example", "b.example")
-    await rig.install(material)
-    assert await rig.served("a.example") == await rig.served("b.example") == fingerprint_of(material)
 
 
 @needs_ipv6
@@ -185,51 +142,6 @@ async def test_a_listener_with_proxy_protocol(stopped_rig: Rig, authority: Throw
     assert (await stopped_rig.install(authority.issue("a.example"))).served_after == await stopped_rig.served()
 
 
-async def test_two_installs_at_once_wait_for_each_other(rig: Rig, authority: ThrowawayAuthority) -> None:
-    first, second = rig.nginx.sites
-    material, other = authority.issue("a.example"), authority.issue("b.example")
-    again = authority.issue("a.example")
-    await asyncio.gather(
-        rig.install(material), rig.install(other, second.binding_id), rig.install(again, first.binding_id)
-    )
-    assert await rig.served("a.example") == fingerprint_of(again)
-    assert await rig.served("b.example") == fingerprint_of(other)
-    assert len([line for line in rig.progress if line.startswith("waiting for another install")]) == 2
-
-
-async def test_another_process_is_waited_for(rig: Rig, authority: ThrowawayAuthority) -> None:
-    told = asyncio.Event()
-    other = Journal(rig.journal_folder)  # its locks are its own, as in another process
-
-    def progress(text: str) -> None:
-        if "by another process" in text:
-            told.set()
-
-    async with other.exclusive(rig.endpoint.identity, "nginx", lambda _: None):
-        task = asyncio.create_task(
-            install(
-                rig.endpoint,
-                rig.nginx.sites[0].binding_id,
-                authority.issue("a.example"),
-                journal=rig.journal,
-                progress=progress,
-            )
-        )
-        await asyncio.wait_for(told.wait(), 10)
-    assert (await task).served_after == await rig.served()
-
-
-async def test_nginx_is_stopped(stopped_rig: Rig, authority: ThrowawayAuthority) -> None:
-    material, site = authority.issue("a.example"), stopped_rig.nginx.sites[0]
-    for _ in range(2):
-        with pytest.raises(ActionRequired, match=r"is not running: .* in place, start it and retry"):
-            await stopped_rig.install(material)
-        assert site.certificate.read_text().startswith(material.certificate_pem)
-        assert stopped_rig.leftovers() == []
-    stopped_rig.nginx.start()
-    assert (await stopped_rig.install(material)).already
-
-
 async def test_a_pid_file_of_another_process(stopped_rig: Rig) -> None:
     stopped_rig.nginx.pid_file.write_text(f"{os.getpid()}\n")
     assert not await stopped_rig.endpoint.running()
@@ -246,21 +158,6 @@ async def test_broken_before_is_left_alone(rig: Rig, authority: ThrowawayAuthori
     assert type(caught.value) is Permanent
     assert (trace(site.certificate), trace(site.key)) == before
     assert rig.leftovers() == []
-
-
-async def test_what_is_refused_before_anything_is_changed(rig: Rig, authority: ThrowawayAuthority) -> None:
-    site = rig.nginx.sites[0]
-    before = trace(site.certificate), trace(site.key)
-    material, other = authority.issue("a.example"), authority.issue("a.example")
-    for wrong, binding, words in (
-        (replace(material, private_key_pem=other.private_key_pem), None, "does not belong"),
-        (replace(material, private_key_pem=None), None, "does not belong"),
-        (authority.issue("b.example"), None, r"does not cover a\.example"),
-        (material, "c.example:1", f"no binding 'c.example:1'; there is: {site.binding_id}, "),
-    ):
-        with pytest.raises(Permanent, match=words):
-            await rig.install(wrong, binding)
-    assert (trace(site.certificate), trace(site.key)) == before
 
 
 @pytest.mark.parametrize("signal", [True, False])
