@@ -1,4 +1,5 @@
-"""What is really served: a TLS handshake that looks at the certificate and trusts nothing.
+"""What is really served: a TLS handshake that looks at the certificate and trusts nothing, after the words that some
+protocols want before it (`starttls.py`).
 
 Whether a certificate is trusted is decided elsewhere, from the chain that was issued. Here the question is only *which*
 certificate comes, so old protocol versions and weak signatures are let through: an endpoint that is badly configured
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
 from connectors.endpoints.contract import Probe, Served, Verification
+from connectors.endpoints.starttls import NotBegun, begin
 
 DEFAULT_TIMEOUT = timedelta(seconds=5)
 # Enough to hide the wait for the network, few enough not to look like an attack.
@@ -67,20 +69,25 @@ async def shake_hands(
     """One handshake. `authentication` (``RSA`` or ``ECDSA``) takes only a certificate of that type, so that a server
     which has several shows the one that is meant. Never raises for what the other side does."""
     connection: socket.socket | None = None
-    phase = Verification.RESOLUTION_FAILED
+    phase, doing = Verification.RESOLUTION_FAILED, "could not be resolved"
     try:
         async with asyncio.timeout(timeout.total_seconds()):
             addresses = await _resolve(probe.listener.address, probe.listener.port)
-            phase = Verification.CONNECTION_FAILED
+            phase, doing = Verification.CONNECTION_FAILED, "could not be reached"
             connection = await _connect(addresses)
             phase = Verification.HANDSHAKE_FAILED
+            if probe.listener.proxy_protocol:
+                await asyncio.get_running_loop().sock_sendall(connection, PROXY_HEADER)
+            if probe.listener.starttls is not None:
+                doing = f"did not let TLS begin by {probe.listener.starttls.upper()}"
+                await begin(probe.listener.starttls, connection, probe.server_name or probe.listener.address)
+            doing = "did not finish the TLS handshake"
             certificates = await _negotiate(connection, probe, authentication)
     except TimeoutError:
-        deeds = {Verification.RESOLUTION_FAILED: "resolved", Verification.CONNECTION_FAILED: "reached"}
-        seconds = timeout.total_seconds()
-        if phase in deeds:
-            return Observation((), phase, f"could not be {deeds[phase]} within {seconds:g} s")
-        return Observation((), phase, f"did not finish the TLS handshake within {seconds:g} s")
+        return Observation((), phase, f"{doing} within {timeout.total_seconds():g} s")
+    except NotBegun as error:
+        failure = Verification.HANDSHAKE_FAILED if error.offered else Verification.NO_CERTIFICATE
+        return Observation((), failure, error.why)
     except socket.gaierror as error:
         return Observation((), Verification.RESOLUTION_FAILED, f"could not be resolved: {error.strerror}")
     except OSError as error:
@@ -203,8 +210,6 @@ async def _negotiate(connection: socket.socket, probe: Probe, authentication: st
     tls.set_connect_state()
     if probe.server_name is not None:
         tls.set_tlsext_host_name(probe.server_name.encode("idna"))
-    if probe.listener.proxy_protocol:
-        await loop.sock_sendall(connection, PROXY_HEADER)
 
     async def flush() -> None:
         try:
