@@ -109,7 +109,7 @@ class _Talk:
 # Protocols of text.
 
 
-async def _smtp(talk: _Talk, _: str, hello: str = "EHLO") -> None:
+async def _smtp(talk: _Talk, _name: str, hello: str = "EHLO") -> None:
     """RFC 3207 section 4."""
     await _expect(talk, "220", "greeted with")
     await talk.send(f"{hello} {talk.own_address()}\r\n".encode())
@@ -125,7 +125,7 @@ async def _lmtp(talk: _Talk, name: str) -> None:
     await _smtp(talk, name, "LHLO")
 
 
-async def _ftp(talk: _Talk, _: str) -> None:
+async def _ftp(talk: _Talk, _name: str) -> None:
     """RFC 4217 section 4: ``AUTH TLS``."""
     lines = await _reply(talk)
     while lines[0].startswith("1"):  # "Service ready in nnn minutes", RFC 959 section 5.4
@@ -160,7 +160,7 @@ async def _reply(talk: _Talk) -> list[str]:
     return lines
 
 
-async def _imap(talk: _Talk, _: str) -> None:
+async def _imap(talk: _Talk, _name: str) -> None:
     """RFC 9051 sections 6.1.1 and 6.2.1."""
     greeting = await talk.line()
     if not greeting.upper().startswith("* OK"):
@@ -185,7 +185,7 @@ async def _tagged(talk: _Talk, tag: str, command: str) -> list[str]:
     raise NotBegun(f"sent more than {MOST_LINES} lines where an answer was due")
 
 
-async def _pop3(talk: _Talk, _: str) -> None:
+async def _pop3(talk: _Talk, _name: str) -> None:
     """RFC 2595 section 4."""
     for command, otherwise in ((b"", "greeted with"), (b"STLS\r\n", "refused STLS:")):
         await talk.send(command)
@@ -194,7 +194,7 @@ async def _pop3(talk: _Talk, _: str) -> None:
             raise NotBegun(f"{otherwise if line.startswith('-ERR') else 'speaks something else:'} {_words(line)}")
 
 
-async def _sieve(talk: _Talk, _: str) -> None:
+async def _sieve(talk: _Talk, _name: str) -> None:
     """ManageSieve, RFC 5804 sections 1.7 and 2.2."""
     offers = await _sieve_reply(talk, "greeted with")
     if not any(line.strip().strip('"').upper() == "STARTTLS" for line in offers):
@@ -255,7 +255,7 @@ def _element(content: bytes) -> str:
 _LDAP_REQUEST = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"
 
 
-async def _ldap(talk: _Talk, _: str) -> None:
+async def _ldap(talk: _Talk, _name: str) -> None:
     """RFC 4511 section 4.14, RFC 4513 section 3.1.1."""
     await talk.send(_LDAP_REQUEST)
     head = await talk.exactly(2)
@@ -294,7 +294,7 @@ def _element_of(content: bytes) -> tuple[int, bytes, bytes]:
     return content[0], content[start : start + size], content[start + size :]
 
 
-async def _postgresql(talk: _Talk, _: str) -> None:
+async def _postgresql(talk: _Talk, _name: str) -> None:
     """SSLRequest (PostgreSQL documentation, "Message Flow", "SSL Session Encryption")."""
     await talk.send(struct.pack(">ii", 8, 80877103))
     answer = await talk.exactly(1)
@@ -308,7 +308,7 @@ async def _postgresql(talk: _Talk, _: str) -> None:
 _MYSQL_PROTOCOL_41, _MYSQL_SSL, _MYSQL_SECURE_CONNECTION = 0x200, 0x800, 0x8000
 
 
-async def _mysql(talk: _Talk, _: str) -> None:
+async def _mysql(talk: _Talk, _name: str) -> None:
     """The initial handshake packet, and an SSLRequest (MySQL documentation, "Connection Phase Packets")."""
     head = await talk.exactly(4)
     packet = await talk.exactly(int.from_bytes(head[:3], "little"))
