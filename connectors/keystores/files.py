@@ -14,89 +14,27 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cryptography import x509 as crypto
 from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from connectors.archives.contract import LARGEST_FILE, STANDS_IN, Archive, Format, Passphrases, Unreadable, kind_of
 from connectors.errors import KeyMissing, Permanent
 from connectors.folders import PrivateFolder
 from connectors.keystores import keys
-from connectors.keystores.contract import Entry, EntryKind, SigningRequest
+from connectors.keystores.contract import Entry, SigningRequest
 from connectors.keystores.keys import PrivateKey
 from connectors.registry import Surroundings
 from connectors.secrets import Reference
 
 ResultT = TypeVar("ResultT")
 
-LARGEST_FILE = 16 * 1024 * 1024
 # keytool's own: a certificate of this length stands in until the real one comes.
 _STAND_IN = timedelta(days=90)
-WRONG = "the passphrase is wrong or the file is damaged"
-DAMAGED = "the file is damaged"
-OTHER_PASSPHRASE = "Its key has another passphrase than the one that is set, or is damaged."  # noqa: S105  (a sentence)
-_STANDS_IN = "Stands in until the certificate comes"
-
-
-class Unreadable(Exception):
-    """A file is not what it should be; `why` completes the sentence "The keystore … can't be read: …"."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-@dataclass(frozen=True)
-class Passphrases:
-    """What opens a file, and what opens the keys in it."""
-
-    store: str = field(repr=False)
-    key: str = field(repr=False)
-
-
-class Archive(Protocol):
-    """A keystore file in memory. Methods raise `Unreadable`."""
-
-    def entries(self) -> list[Entry]:
-        """Everything in it, as it stands in the file."""
-        ...
-
-    def key(self, alias: str) -> PrivateKey | None:
-        """The key under an alias; None where there is no key entry of that name."""
-        ...
-
-    def chain(self, alias: str) -> list[crypto.Certificate]:
-        """Leaf and chain that stand beside a key."""
-        ...
-
-    def put(self, alias: str, key: PrivateKey, chain: Sequence[crypto.Certificate], now: int) -> None:
-        """Add a key with its certificates under an alias that nothing has; `now` is in milliseconds since 1970."""
-        ...
-
-    def certify(self, alias: str, chain: Sequence[crypto.Certificate]) -> None:
-        """Put other certificates beside a key."""
-        ...
-
-    def remove(self, alias: str) -> None:
-        """Take a key and its certificates out; an alias that is not there is success."""
-        ...
-
-    def content(self) -> bytes:
-        """The file."""
-        ...
-
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of file: its title, how one is read, and how a new one is begun."""
-
-    title: str
-    read: Callable[[bytes, Passphrases], Archive]
-    new: Callable[[Passphrases], Archive]
 
 
 class FileSettings(BaseModel):
@@ -171,7 +109,7 @@ class FileKeystore:
         subject = crypto.Name(
             [
                 crypto.NameAttribute(NameOID.COMMON_NAME, alias[:64]),
-                crypto.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, _STANDS_IN),
+                crypto.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, STANDS_IN),
             ]
         )
         builder = crypto.CertificateBuilder(subject, subject, key.public_key(), crypto.random_serial_number())
@@ -233,7 +171,7 @@ class FileKeystore:
     def _opened(self, content: bytes) -> Archive:
         if not content:
             raise Unreadable("it is empty (0 bytes); remove it, and it is made with the next key")
-        found = _kind_of(content)
+        found = kind_of(content)
         if found is not None and found != self._kind.title:
             raise Unreadable(f"it is a {found} file, and the keystore is set as {self._kind.title}")
         return self._kind.read(content, self._passphrases())
@@ -263,32 +201,3 @@ class FileKeystore:
             return self._secret(reference).decode("utf-8")
         except UnicodeDecodeError:
             raise Permanent(f"The passphrase {reference} is not text in UTF-8, as Java's keystores need it.") from None
-
-
-def stands_in(certificate: crypto.Certificate) -> bool:
-    """Whether a certificate only stands in until the real one comes."""
-    units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    return certificate.subject == certificate.issuer and [unit.value for unit in units] == [_STANDS_IN]
-
-
-def _kind_of(content: bytes) -> str | None:
-    """What a file is by its first bytes; None for what is no keystore that we know."""
-    for start, title in (
-        (b"\xfe\xed\xfe\xed", "JKS"),
-        (b"\xce\xce\xce\xce", "JCEKS"),
-        (b"\x30", "PKCS#12"),
-        (b"-----BEGIN", "PEM"),
-    ):
-        if content.startswith(start):
-            return title
-    return None
-
-
-def as_shown(kind: EntryKind, alias: str, key: object, der: bytes | None, problem: str | None = None) -> Entry:
-    """An entry for people, from what a file holds. A certificate that only stands in is none yet."""
-    certificate = keys.certificate_of(der) if der is not None else None
-    if der is not None and certificate is None:
-        problem = problem or "Its certificate is damaged."
-    if certificate is not None and stands_in(certificate):
-        certificate = None
-    return keys.described(kind, alias, key=key, certificate=certificate, problem=problem)

@@ -15,9 +15,9 @@ from asn1crypto.pkcs12 import AuthenticatedSafe, Pfx, SafeContents
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from connectors.archives import protection, rc2
 from connectors.errors import Permanent
 from connectors.keystores.contract import EntryKind
-from connectors.keystores.pkcs12 import protection, rc2
 from model import x509
 from model.keys import KeyAlgorithm
 from tests.connectors.keystores.test_conformance import NAMES, PASSPHRASE, loaded, opened, request

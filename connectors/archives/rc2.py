@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from connectors.keystores.files import WRONG, Unreadable
+from connectors.archives.contract import WRONG, Unreadable
 
 # It runs in Python: this much takes under a second.
 _LARGEST = 512 * 1024

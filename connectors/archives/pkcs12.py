@@ -21,18 +21,19 @@ from cryptography import x509 as crypto
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from connectors.keystores import keys
-from connectors.keystores.contract import Entry, EntryKind
-from connectors.keystores.files import (
+from connectors.archives import protection
+from connectors.archives.contract import (
     DAMAGED,
     OTHER_PASSPHRASE,
     WRONG,
+    Archive,
     Passphrases,
     Unreadable,
     as_shown,
 )
+from connectors.keystores import keys
+from connectors.keystores.contract import Entry, EntryKind
 from connectors.keystores.keys import PrivateKey
-from connectors.keystores.pkcs12 import protection
 
 _KEYS = ("pkcs8_shrouded_key_bag", "key_bag")
 _MOST_BAGS = 20_000
@@ -72,22 +73,27 @@ class _Bag:
 class Pkcs12Archive:
     """See `Archive`."""
 
-    def __init__(self, bags: list[_Bag], passphrase: str, work: protection.Work) -> None:
+    def __init__(
+        self, bags: list[_Bag], passphrases: Passphrases, work: protection.Work, *, pbmac1: bool = False
+    ) -> None:
         self._bags = bags
-        self._passphrase = passphrase
+        self._passphrases = passphrases
         self._work = work
+        self._pbmac1 = pbmac1
 
     @classmethod
-    def new(cls, passphrases: Passphrases) -> Pkcs12Archive:
+    def new(cls, passphrases: Passphrases) -> Archive:
         """An empty one."""
-        return cls([], passphrases.store, protection.Work())
+        return cls([], passphrases, protection.Work())
 
     @classmethod
-    def read(cls, content: bytes, passphrases: Passphrases) -> Pkcs12Archive:
+    def read(cls, content: bytes, passphrases: Passphrases) -> Archive:
         """Check and take apart a file; raises `Unreadable`."""
         work = protection.Work()
         try:
-            return cls(list(_opened(content, passphrases.store, work)), passphrases.store, work)
+            pfx = Pfx.load(content, strict=True)
+            pbmac1 = bool(pfx["mac_data"]) and protection.is_pbmac1(pfx["mac_data"])
+            return cls(list(_opened(pfx, passphrases.store, work)), passphrases, work, pbmac1=pbmac1)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError):
             # asn1crypto's own words quote the content.
             raise Unreadable(f"{DAMAGED}, cut off, or no PKCS#12 at all") from None
@@ -108,6 +114,10 @@ class Pkcs12Archive:
             shown.append(as_shown(kind, alias, None, bag.der))
         return shown
 
+    def aliases(self) -> list[str]:
+        """See `Archive.aliases`."""
+        return [alias for alias, bag in self._named() if bag.kind in _KEYS]
+
     def key(self, alias: str) -> PrivateKey | None:
         """See `Archive.key`."""
         bag = self._find(alias)
@@ -115,7 +125,7 @@ class Pkcs12Archive:
             return None
         key = self._unlocked(bag)
         if key is None:
-            raise Unreadable(f"the key under {alias} has another passphrase than the file, or is damaged")
+            raise Unreadable(f"the key under {alias} has another passphrase than the one that is set, or is damaged")
         if not isinstance(key, PrivateKey):
             raise Unreadable(f"the key under {alias} is of a type that certgate does not use")
         return key
@@ -127,30 +137,38 @@ class Pkcs12Archive:
 
     def put(self, alias: str, key: PrivateKey, chain: Sequence[crypto.Certificate], now: int) -> None:
         """See `Archive.put`."""
+        there = self._find(alias)
+        if there is None and any(bag.trusted and name.lower() == alias.lower() for name, bag in self._named()):
+            raise Unreadable(f"it has something else under {alias}, which is no key")
         plain = key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        algorithm, sealed = protection.encrypt(plain, self._passphrase)
+        algorithm, sealed = protection.encrypt(plain, self._passphrases.key)
         value = EncryptedPrivateKeyInfo({"encryption_algorithm": algorithm, "encrypted_data": sealed})
         # Java reads an entry's time out of its key id.
         key_id = f"Time {now}".encode()
         while any(bag.key_id == key_id for bag in self._bags):
             now += 1
             key_id = f"Time {now}".encode()
-        self._bags.append(_Bag.of(_bag("pkcs8_shrouded_key_bag", value, alias, key_id), hidden=False))
+        name = next((name for name, bag in self._named() if bag is there), alias)
+        made = _Bag.of(_bag("pkcs8_shrouded_key_bag", value, name, key_id), hidden=False)
+        if there is None:
+            self._bags.append(made)
+        else:
+            self._forget(self._chain_of(there), there)
+            self._bags[self._bags.index(there)] = made
         self.certify(alias, chain)
 
     def certify(self, alias: str, chain: Sequence[crypto.Certificate]) -> None:
         """See `Archive.certify`."""
-        bag = self._find(alias)
-        assert bag is not None
+        spelled, bag = next((name, bag) for name, bag in self._named() if bag is self._find(alias))
         self._forget(self._chain_of(bag), bag)
         present = {one.der for one in self._bags if one.key_id is None}
         for number, certificate in enumerate(chain):
             der = certificate.public_bytes(serialization.Encoding.DER)
             if number and der in present:
                 continue
-            name, key_id = (alias, bag.key_id) if number == 0 else (None, None)
+            name, key_id = (spelled, bag.key_id) if number == 0 else (None, None)
             value = {"cert_id": "x509", "cert_value": Asn1Certificate.load(der)}
             self._bags.append(_Bag.of(_bag("cert_bag", value, name, key_id), hidden=True))
 
@@ -169,7 +187,7 @@ class Pkcs12Archive:
         if plain or not hidden:
             safes.append(ContentInfo({"content_type": "data", "content": SafeContents(plain).dump()}))
         if hidden:
-            algorithm, sealed = protection.encrypt(SafeContents(hidden).dump(), self._passphrase)
+            algorithm, sealed = protection.encrypt(SafeContents(hidden).dump(), self._passphrases.store)
             info = {
                 "content_type": "data",
                 "content_encryption_algorithm": algorithm,
@@ -182,7 +200,7 @@ class Pkcs12Archive:
             {
                 "version": "v3",
                 "auth_safe": ContentInfo({"content_type": "data", "content": whole}),
-                "mac_data": protection.mac(whole, self._passphrase),
+                "mac_data": protection.mac(whole, self._passphrases.store, pbmac1=self._pbmac1),
             }
         )
         return bytes(pfx.dump())
@@ -196,7 +214,7 @@ class Pkcs12Archive:
             yield bag.name if bag.name is not None else str(number), bag
 
     def _find(self, alias: str) -> _Bag | None:
-        return next((bag for name, bag in self._named() if bag.kind in _KEYS and name.lower() == alias), None)
+        return next((bag for name, bag in self._named() if bag.kind in _KEYS and name.lower() == alias.lower()), None)
 
     def _chain_of(self, key: _Bag) -> list[_Bag]:
         """The bag of a key's certificate and those of its issuers, as far as they are there."""
@@ -232,7 +250,7 @@ class Pkcs12Archive:
                 plain = bytes(value.dump())
             else:
                 sealed = bytes(value["encrypted_data"])
-                plain = protection.decrypt(value["encryption_algorithm"], sealed, self._passphrase, self._work)
+                plain = protection.decrypt(value["encryption_algorithm"], sealed, self._passphrases.key, self._work)
             # An RSA key's numbers are checked where it is used; that takes too long for a list of many.
             return serialization.load_der_private_key(plain, None, unsafe_skip_rsa_key_validation=listed)
         except Unreadable as error:
@@ -243,8 +261,7 @@ class Pkcs12Archive:
             return None
 
 
-def _opened(content: bytes, passphrase: str, work: protection.Work) -> Iterator[_Bag]:
-    pfx = Pfx.load(content, strict=True)
+def _opened(pfx: Pfx, passphrase: str, work: protection.Work) -> Iterator[_Bag]:
     outer = pfx["auth_safe"]
     if outer["content_type"].native != "data":
         raise Unreadable("it is signed and not protected by a passphrase, which certgate does not read")

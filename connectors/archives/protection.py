@@ -1,7 +1,8 @@
 """How PKCS#12 protects what it holds: key derivation, encryption, and the check of the whole (RFC 7292, RFC 8018).
 
 Written is what ``keytool`` and ``openssl`` of today write: PBES2 with PBKDF2 (HMAC-SHA-256) and AES-256-CBC, and a MAC
-with SHA-256. Read are that, other lengths of AES, triple DES, and RC2 with 40 bits, which older programs use.
+with SHA-256. Read are that, other lengths of AES, triple DES, and RC2 with 40 bits, which older programs use. A file
+whose MAC is PBMAC1 (RFC 9579), as FIPS wants it, is read and keeps that.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import Any
+from typing import Any, ClassVar
 
-from asn1crypto.algos import EncryptionAlgorithm, Pbkdf2Salt
+from asn1crypto.algos import EncryptionAlgorithm, HmacAlgorithm, KdfAlgorithm, Pbkdf2Salt
+from asn1crypto.core import Null
+from asn1crypto.core import Sequence as Asn1Sequence
 from asn1crypto.pkcs12 import MacData
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from connectors.keystores.files import WRONG, Unreadable
-from connectors.keystores.pkcs12 import rc2
+from connectors.archives import rc2
+from connectors.archives.contract import WRONG, Unreadable
 
 ITERATIONS = 10_000
 # A file names its own counts of iterations; one made by an enemy must not keep us busy for ever. PBKDF2 is OpenSSL's;
@@ -28,6 +31,14 @@ MOST_SLOW_ITERATIONS = 600_000
 _MOST_IN_ALL = 50_000_000
 _FOR_KEY, _FOR_IV, _FOR_MAC = 1, 2, 3
 _HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
+_PBMAC1 = "1.2.840.113549.1.5.14"
+_LONGEST_MAC_KEY = 64
+
+
+class _Pbmac1(Asn1Sequence):  # type: ignore[misc]  # asn1crypto has no types
+    """PBMAC1-params, RFC 8018 appendix A.5."""
+
+    _fields: ClassVar = [("key_derivation_func", KdfAlgorithm), ("message_auth_scheme", HmacAlgorithm)]
 
 
 class Work:
@@ -54,17 +65,22 @@ def encrypt(plain: bytes, passphrase: str) -> tuple[EncryptionAlgorithm, bytes]:
     padder = padding.PKCS7(128).padder()
     encryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
     sealed = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
+    parameters = {
+        "key_derivation_func": _pbkdf2(salt),
+        "encryption_scheme": {"algorithm": "aes256_cbc", "parameters": iv},
+    }
+    return EncryptionAlgorithm({"algorithm": "pbes2", "parameters": parameters}), sealed
+
+
+def _pbkdf2(salt: bytes) -> dict[str, Any]:
+    """How a key of 32 bytes is derived, as algorithm with parameters."""
     derivation = {
         "salt": Pbkdf2Salt(name="specified", value=salt),
         "iteration_count": ITERATIONS,
         "key_length": 32,
         "prf": {"algorithm": "sha256"},
     }
-    parameters = {
-        "key_derivation_func": {"algorithm": "pbkdf2", "parameters": derivation},
-        "encryption_scheme": {"algorithm": "aes256_cbc", "parameters": iv},
-    }
-    return EncryptionAlgorithm({"algorithm": "pbes2", "parameters": parameters}), sealed
+    return {"algorithm": "pbkdf2", "parameters": derivation}
 
 
 def decrypt(algorithm: EncryptionAlgorithm, sealed: bytes, passphrase: str, work: Work) -> bytes:
@@ -91,29 +107,62 @@ def decrypt(algorithm: EncryptionAlgorithm, sealed: bytes, passphrase: str, work
         raise Unreadable(WRONG) from None
 
 
-def mac(content: bytes, passphrase: str) -> MacData:
+def mac(content: bytes, passphrase: str, *, pbmac1: bool = False) -> MacData:
     """The check of the whole, with SHA-256."""
     salt = os.urandom(20)
-    key = derive("sha256", passphrase, salt, ITERATIONS, _FOR_MAC, 32)
-    digest = hmac.digest(key, content, "sha256")
+    if pbmac1:
+        key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, ITERATIONS, 32)
+        derivation = _pbkdf2(salt)
+        parameters = _Pbmac1(
+            {"key_derivation_func": derivation, "message_auth_scheme": {"algorithm": "sha256", "parameters": Null()}}
+        )
+        algorithm = {"algorithm": _PBMAC1, "parameters": parameters}
+    else:
+        key = derive("sha256", passphrase, salt, ITERATIONS, _FOR_MAC, 32)
+        algorithm = {"algorithm": "sha256"}
     return MacData(
         {
-            "mac": {"digest_algorithm": {"algorithm": "sha256"}, "digest": digest},
+            "mac": {"digest_algorithm": algorithm, "digest": hmac.digest(key, content, "sha256")},
             "mac_salt": salt,
             "iterations": ITERATIONS,
         }
     )
 
 
+def is_pbmac1(data: MacData) -> bool:
+    """Whether the check of the whole is made as RFC 9579 says."""
+    return bool(data["mac"]["digest_algorithm"]["algorithm"].dotted == _PBMAC1)
+
+
 def check(data: MacData, content: bytes, passphrase: str, work: Work) -> None:
     """Raise `Unreadable` unless the check of the whole holds."""
+    name, key = _pbmac1_key(data, passphrase, work) if is_pbmac1(data) else _mac_key(data, passphrase, work)
+    if not hmac.compare_digest(hmac.digest(key, content, name), bytes(data["mac"]["digest"])):
+        raise Unreadable(WRONG)
+
+
+def _mac_key(data: MacData, passphrase: str, work: Work) -> tuple[str, bytes]:
     name = str(data["mac"]["digest_algorithm"]["algorithm"].native)
     if name not in _HASHES:
         raise Unreadable(f"its check is made with {name}, which certgate does not read; save it anew with keytool")
     iterations = work.spend(data["iterations"].native, MOST_SLOW_ITERATIONS)
-    key = derive(name, passphrase, bytes(data["mac_salt"]), iterations, _FOR_MAC, hashlib.new(name).digest_size)
-    if not hmac.compare_digest(hmac.digest(key, content, name), bytes(data["mac"]["digest"])):
-        raise Unreadable(WRONG)
+    length = hashlib.new(name).digest_size
+    return name, derive(name, passphrase, bytes(data["mac_salt"]), iterations, _FOR_MAC, length)
+
+
+def _pbmac1_key(data: MacData, passphrase: str, work: Work) -> tuple[str, bytes]:
+    """RFC 9579 section 5: PBKDF2 with a key length that must be told; the salt and count beside it mean nothing."""
+    parameters = _Pbmac1.load(data["mac"]["digest_algorithm"]["parameters"].dump(), strict=True)
+    derivation, name = parameters["key_derivation_func"], str(parameters["message_auth_scheme"]["algorithm"].native)
+    detail = derivation["parameters"]
+    if derivation["algorithm"].native != "pbkdf2" or name not in _HASHES or detail["salt"].name != "specified":
+        raise Unreadable("its check (PBMAC1) is made in a way that certgate does not read; save it anew")
+    prf, length = str(detail["prf"]["algorithm"].native), detail["key_length"].native
+    if prf not in _HASHES or not length or not 20 <= length <= _LONGEST_MAC_KEY:
+        raise Unreadable("its check (PBMAC1) does not say how long its key is, or wrongly; save it anew")
+    iterations = work.spend(detail["iteration_count"].native, MOST_ITERATIONS)
+    word = passphrase.encode("utf-8", "surrogatepass")
+    return name, hashlib.pbkdf2_hmac(prf, word, bytes(detail["salt"].chosen), iterations, length)
 
 
 def derive(hash_name: str, passphrase: str, salt: bytes, iterations: int, purpose: int, length: int) -> bytes:

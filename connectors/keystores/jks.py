@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from connectors.keystores.files import FileKeystore, FileSettings, Format
-from connectors.keystores.jks.archive import JksArchive
+from connectors.archives.formats import JKS
+from connectors.keystores.files import FileKeystore, FileSettings
 from connectors.registry import ConnectorType, Surroundings
 from connectors.secrets import Reference
-
-FORMAT = Format("JKS", JksArchive.read, JksArchive.new)
 
 
 class Settings(FileSettings):
@@ -21,7 +19,7 @@ class Settings(FileSettings):
 
 
 def _open(settings: Settings, surroundings: Surroundings) -> FileKeystore:
-    return FileKeystore(settings, surroundings, FORMAT, settings.key_passphrase)
+    return FileKeystore(settings, surroundings, JKS, settings.key_passphrase)
 
 
 CONNECTOR = ConnectorType(name="jks", title="Java keystore (JKS)", settings=Settings, open=_open)

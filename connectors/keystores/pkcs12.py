@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from connectors.keystores.files import FileKeystore, FileSettings, Format
-from connectors.keystores.pkcs12.archive import Pkcs12Archive
+from connectors.archives.formats import PKCS12
+from connectors.keystores.files import FileKeystore, FileSettings
 from connectors.registry import ConnectorType, Surroundings
-
-FORMAT = Format("PKCS#12", Pkcs12Archive.read, Pkcs12Archive.new)
 
 
 class Settings(FileSettings):
@@ -14,7 +12,7 @@ class Settings(FileSettings):
 
 
 def _open(settings: Settings, surroundings: Surroundings) -> FileKeystore:
-    return FileKeystore(settings, surroundings, FORMAT)
+    return FileKeystore(settings, surroundings, PKCS12)
 
 
 CONNECTOR = ConnectorType(name="pkcs12", title="PKCS#12 file", settings=Settings, open=_open)

@@ -26,9 +26,9 @@ from cryptography import x509 as crypto
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
+from connectors.archives.contract import DAMAGED, OTHER_PASSPHRASE, WRONG, Archive, Passphrases, Unreadable, as_shown
 from connectors.keystores import keys
 from connectors.keystores.contract import Entry, EntryKind
-from connectors.keystores.files import DAMAGED, OTHER_PASSPHRASE, WRONG, Passphrases, Unreadable, as_shown
 from connectors.keystores.keys import PrivateKey
 
 _MAGIC, _VERSION = 0xFEEDFEED, 2
@@ -65,12 +65,12 @@ class JksArchive:
         self._passphrases = passphrases
 
     @classmethod
-    def new(cls, passphrases: Passphrases) -> JksArchive:
+    def new(cls, passphrases: Passphrases) -> Archive:
         """An empty one."""
         return cls([], passphrases)
 
     @classmethod
-    def read(cls, content: bytes, passphrases: Passphrases) -> JksArchive:
+    def read(cls, content: bytes, passphrases: Passphrases) -> Archive:
         """Check and take apart a file; raises `Unreadable`."""
         body, digest = content[:-_DIGEST], content[-_DIGEST:]
         if len(content) < 12 + _DIGEST:
@@ -87,6 +87,10 @@ class JksArchive:
     def entries(self) -> list[Entry]:
         """See `Archive.entries`."""
         return [self._shown(entry) for entry in self._entries]
+
+    def aliases(self) -> list[str]:
+        """See `Archive.aliases`."""
+        return [entry.name for entry in self._entries if entry.key is not None]
 
     def key(self, alias: str) -> PrivateKey | None:
         """See `Archive.key`."""
@@ -109,11 +113,16 @@ class JksArchive:
 
     def put(self, alias: str, key: PrivateKey, chain: Sequence[crypto.Certificate], now: int) -> None:
         """See `Archive.put`."""
+        entry = self._find(alias)
+        if entry is None and any(one.name.lower() == alias.lower() for one in self._entries):
+            raise Unreadable(f"it has something else under {alias}, which is no key")
+        if entry is None:
+            entry = _Entry(_spelled(alias), now, None, [], [])
+            self._entries.append(entry)
         plain = key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        entry = _Entry(alias.encode("ascii"), now, _locked(plain, self._passphrases.key), [], [])
-        self._entries.append(entry)
+        entry.time, entry.key = now, _locked(plain, self._passphrases.key)
         self.certify(alias, chain)
 
     def certify(self, alias: str, chain: Sequence[crypto.Certificate]) -> None:
@@ -125,7 +134,7 @@ class JksArchive:
 
     def remove(self, alias: str) -> None:
         """See `Archive.remove`."""
-        self._entries = [entry for entry in self._entries if entry.key is None or entry.name.lower() != alias]
+        self._entries = [entry for entry in self._entries if entry.key is None or entry.name.lower() != alias.lower()]
 
     def content(self) -> bytes:
         """See `Archive.content`."""
@@ -142,7 +151,7 @@ class JksArchive:
         return body + hashlib.sha1(_java(self._passphrases.store) + _WHITENER + body).digest()  # noqa: S324
 
     def _find(self, alias: str) -> _Entry | None:
-        return next((one for one in self._entries if one.key is not None and one.name.lower() == alias), None)
+        return next((one for one in self._entries if one.key is not None and one.name.lower() == alias.lower()), None)
 
     def _shown(self, entry: _Entry) -> Entry:
         kind = EntryKind.TRUSTED_CERTIFICATE if entry.key is None else EntryKind.KEY_PAIR
@@ -195,6 +204,13 @@ def _entries(body: bytes, version: int, count: int) -> Iterator[_Entry]:
         yield entry
     if place != len(body):
         raise Unreadable(f"{DAMAGED}: there is more in it than it says")
+
+
+def _spelled(alias: str) -> bytes:
+    """An alias in Java's modified UTF-8; Java itself keeps aliases of a JKS in lower case."""
+    units = alias.lower().encode("utf-16-be", "surrogatepass")
+    characters = (chr(int.from_bytes(units[at : at + 2], "big")) for at in range(0, len(units), 2))
+    return "".join(characters).encode("utf-8", "surrogatepass").replace(b"\0", b"\xc0\x80")
 
 
 def _java(passphrase: str) -> bytes:
