@@ -14,6 +14,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -100,6 +101,11 @@ def public_key_of_private(private_key_pem: bytes) -> str:
             key = load_der_private_key(private_key_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Permanent("The private key to install can't be read as unencrypted PEM.") from None
+    return public_key_of_key(key)
+
+
+def public_key_of_key(key: PrivateKeyTypes) -> str:
+    """The same for the public half of a private key."""
     encoded = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 

@@ -9,6 +9,7 @@ is needed of it is asked of the host.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import posixpath
 import re
@@ -46,10 +47,15 @@ class Ownership:
 
 class Archive(Protocol):
     """A file that holds keys and certificates together in a format of its own (PKCS#12, JKS). `content` is the file as
-    it is, None where there is none. Both raise `Permanent`, for a wrong passphrase say."""
+    it is, None where there is none. All raise `Permanent`, for a wrong passphrase say, and are called in a thread:
+    deriving keys from passphrases takes its time."""
 
     def read(self, content: bytes | None, place: Place) -> InPlace:
         """What the entry of the place holds."""
+        ...
+
+    def leaf(self, content: bytes | None, place: Place) -> x509.Certificate | None:
+        """The certificate itself; None where there is none."""
         ...
 
     def write(self, content: bytes | None, place: Place, material: Material) -> bytes:
@@ -91,7 +97,7 @@ class FileEndpoint(ABC):
     async def activate(self, place: Place, /) -> Activated:
         """See `Endpoint.activate`."""
 
-    def archive(self, place: Place) -> Archive | None:
+    async def archive(self, place: Place) -> Archive | None:
         """How the file of a place is read and written that is neither PEM nor DER."""
         if place.form in ("pem", "pem-key-first", "der"):
             return None
@@ -123,9 +129,9 @@ class FileEndpoint(ABC):
 
     async def in_place(self, place: Place) -> InPlace:
         """What the files hold; a file that is missing or can't be understood counts as empty."""
-        archive = self.archive(place)
+        archive = await self.archive(place)
         if archive is not None:
-            return archive.read(await self.read(place.certificate), place)
+            return await asyncio.to_thread(archive.read, await self.read(place.certificate), place)
         found = certificates_in(await self._public(place.certificate))
         if place.chain is not None:
             found = [*found[:1], *certificates_in(await self._public(place.chain))]
@@ -135,10 +141,24 @@ class FileEndpoint(ABC):
             public_key=await self._public_key(place.key),
         )
 
+    async def require_match(self, place: Place) -> None:
+        """Raise `Permanent` unless the place has a certificate and the key that belongs to it: for products that take
+        any pair and then serve nothing."""
+        leaf, found = await self._leaf(place), await self.in_place(place)
+        if leaf is None:
+            raise Permanent(f"{place.certificate} holds no certificate that can be read.")
+        if found.public_key is None:
+            raise Permanent(f"{place.key} holds no private key that can be read.")
+        if found.public_key != certificates.public_key_of(leaf):
+            raise Permanent(
+                f"The private key in {place.key} does not belong to the certificate in {place.certificate}."
+            )
+
     async def _leaf(self, place: Place) -> x509.Certificate | None:
-        """The certificate of a PEM or DER place; None where there is none, or in an archive."""
-        if self.archive(place) is not None:
-            return None
+        """The certificate of a place; None where there is none."""
+        archive = await self.archive(place)
+        if archive is not None:
+            return await asyncio.to_thread(archive.leaf, await self.read(place.certificate), place)
         found = certificates_in(await self._public(place.certificate))
         return found[0] if found else None
 
@@ -181,11 +201,11 @@ class FileEndpoint(ABC):
     async def write(self, place: Place, material: Material) -> None:
         """Key first: it is what a full disk or a missing permission should stop before the certificate is touched."""
         contents = certificates.read(material)
-        archive = self.archive(place)
+        archive = await self.archive(place)
         if archive is not None:
             if material.private_key_pem is None:
                 raise Permanent(f"{place.certificate} needs the private key itself, and its keystore does not give it.")
-            content = archive.write(await self.read(place.certificate), place, material)
+            content = await asyncio.to_thread(archive.write, await self.read(place.certificate), place, material)
             await self._put(place.certificate, [content], private=True)
             return
         public = self._encoded_certificates(contents, place)
