@@ -252,7 +252,8 @@ class _Install:
         self._journal.forget(endpoint.identity)
         if not entry.running:
             raise self._start_it()
-        return self._report(already=False, served_before=entry.served_before[0], served=served)
+        served_before = entry.served_before[0] if entry.probes else entry.before.certificate
+        return self._report(already=False, served_before=served_before, served=served)
 
     async def _activate(self, entry: Entry) -> None:
         self._progress("activate")
@@ -321,11 +322,14 @@ class _Install:
         if isinstance(cause, asyncio.CancelledError):
             raise cause
         served = next((one for one in task.result() if one is not None), None)
-        now = f"{served[:16]}… is served" if served else "nothing is served, as before"
+        now = "nothing is served, as before"
+        if served:
+            now = f"{served[:16]}… is {'served' if entry.probes else 'in place'}"
         raise RolledBack(f"{words} Everything was put back; {now}.", self._steps, served) from cause
 
     async def _put_back(self, entry: Entry, *, must_run: bool) -> list[str | None]:
-        """Restore and prove it; gives the fingerprints served then. Raises and keeps the journal if it can't."""
+        """Restore and prove it; gives the fingerprints served then, or in place where nothing is known to serve them.
+        Raises and keeps the journal if it can't."""
         endpoint = self._endpoint
         await self._step("restore", endpoint.restore(entry.snapshot))
         served: list[Served] = []
@@ -336,7 +340,7 @@ class _Install:
             raise Permanent(f"{endpoint.title} does not run any more; its files are as they were before: start it.")
         await endpoint.discard(entry.snapshot)
         self._journal.forget(endpoint.identity)
-        return [one.fingerprint for one in served]
+        return [one.fingerprint for one in served] if entry.probes else [entry.before.certificate]
 
     async def _runs(self) -> bool:
         """Whether the product still runs. One that was not running before, or that can't tell, is waited for."""
