@@ -1,0 +1,136 @@
+"""Settings of endpoints whose certificates are plain files, and what the products among them share."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from connectors.endpoints.contract import Listener
+from connectors.endpoints.hook import HookSettings
+from connectors.endpoints.starttls import StartTls
+
+LISTENER = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>\d{1,5})(?:/(?P<starttls>[a-z-]+))?"
+)
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}\.?")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def listener(text: str) -> Listener:
+    """``HOST:PORT``, with ``/smtp`` and the like where TLS begins in another protocol; raises `ValueError`."""
+    found = LISTENER.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise ValueError(f"{text!r} is not HOST:PORT or HOST:PORT/PROTOCOL, such as mail.example.org:25/smtp")
+    known = [str(kind) for kind in StartTls]
+    if found["starttls"] is not None and found["starttls"] not in known:
+        raise ValueError(f"{found['starttls']!r} is no protocol that TLS begins in; there is: {', '.join(known)}")
+    starttls = StartTls(found["starttls"]) if found["starttls"] else None
+    return Listener(found["v6"] or found["host"], int(found["port"]), starttls=starttls)
+
+
+class ServedSettings(HookSettings):
+    """What a product's configuration does not say: the names by which clients reach it, and where it is looked at."""
+
+    names: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Host names that its certificate must cover, such as mail.example.org; handshakes ask for them "
+        "(SNI).",
+    )
+    listeners: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Where handshakes look: HOST:PORT, or HOST:PORT/PROTOCOL where TLS begins in smtp, lmtp, imap, "
+        "pop3, sieve, ftp, ldap, postgresql, mysql, xmpp or xmpp-server.",
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _host_names(cls, value: list[str]) -> list[str]:
+        if bad := [name for name in value if len(name) > 253 or not (NAME.fullmatch(name) or is_address(name))]:
+            raise ValueError(f"{bad[0][:80]!r} is not a host name")
+        return value
+
+    @field_validator("listeners")
+    @classmethod
+    def _places(cls, value: list[str]) -> list[str]:
+        for one in value:
+            listener(one)
+        return value
+
+
+class PemSettings(ServedSettings):
+    """Files of one certificate, and what makes its server use them."""
+
+    certificate: str = Field(
+        pattern="^/", max_length=4096, description="File of the certificate with its chain; an absolute path."
+    )
+    key: str | None = Field(
+        default=None,
+        pattern="^/",
+        max_length=4096,
+        description="File of the private key. Default: the certificate's file has both.",
+    )
+    chain: str | None = Field(
+        default=None,
+        pattern="^/",
+        max_length=4096,
+        description="File of the intermediate certificates, where they do not stand in the certificate's file.",
+    )
+    format: Literal["pem", "der"] = Field(default="pem", description="How certificate and key are written.")
+    key_first: bool = Field(default=False, description="In a file with both, the key stands before the certificate.")
+    owner: str | None = Field(
+        default=None,
+        description="Whose a file is that does not exist yet: USER or USER:GROUP. One that exists keeps its owner and "
+        "mode.",
+    )
+    mode: str | None = Field(
+        default=None, pattern="^0?[0-7]{3}$", description="Mode of a key's file that does not exist yet, such as 0640."
+    )
+    certificate_mode: str = Field(
+        default="0644", pattern="^0?[0-7]{3}$", description="Mode of a certificate's file that does not exist yet."
+    )
+    check_command: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="What tells by its exit status whether the server's configuration is sound, such as "
+        '["slaptest", "-u"].',
+    )
+
+    @field_validator("certificate", "key", "chain")
+    @classmethod
+    def _a_path(cls, value: str | None) -> str | None:
+        if value is not None and ("\0" in value or value.endswith("/") or ".." in value.split("/")):
+            raise ValueError("must be the absolute path of a file, without '..'")
+        return value
+
+    @field_validator("owner")
+    @classmethod
+    def _user_and_group(cls, value: str | None) -> str | None:
+        if value is not None and not all(_USER.fullmatch(one) for one in value.split(":", 1)):
+            raise ValueError("must be USER or USER:GROUP, names or numbers")
+        return value
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.format == "der" and self.key in (None, self.certificate):
+            raise ValueError("a DER file holds one thing: name a key of its own")
+        if self.key_first and self.key not in (None, self.certificate):
+            raise ValueError("key_first is for a file that has both certificate and key")
+        if self.chain is not None and self.chain in (self.certificate, self.key):
+            raise ValueError("chain must be a file of its own")
+        return self
