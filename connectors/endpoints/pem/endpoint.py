@@ -11,12 +11,10 @@ import posixpath
 from collections.abc import Sequence
 from datetime import timedelta
 
-from connectors.endpoints import certificates
 from connectors.endpoints.contract import (
     Activated,
     Activation,
     Binding,
-    InPlace,
     Listener,
     Material,
     Place,
@@ -26,14 +24,13 @@ from connectors.endpoints.contract import (
 from connectors.endpoints.files import FileEndpoint, Ownership
 from connectors.endpoints.handshake import shake_hands
 from connectors.endpoints.hook import complaint, run_hook
-from connectors.endpoints.pem.settings import PemSettings, ServedSettings, is_address, listener
+from connectors.endpoints.listeners import PROBE_LABEL
+from connectors.endpoints.pem.settings import PemSettings, ServedSettings
 from connectors.errors import Permanent
 from connectors.hosts.contract import CommandResult, Host
 from connectors.registry import ConnectorType, Surroundings
 
 COMMAND_TIMEOUT = timedelta(seconds=60)
-# The label that is put for ``*`` when a wildcard host is looked at.
-PROBE_LABEL = "certgate-probe"
 
 
 class CertificateFiles(FileEndpoint):
@@ -44,30 +41,9 @@ class CertificateFiles(FileEndpoint):
         self._served = settings
 
     def probes_at(self, listeners: Sequence[Listener], names: Sequence[str]) -> tuple[Probe, ...]:
-        """A handshake for each name at each listener; without SNI where there are no names (RFC 6066 section 3: an IP
-        address is none)."""
-        asked: list[str | None] = [
-            name.replace("*", PROBE_LABEL, 1).rstrip(".") for name in names if not is_address(name)
-        ] or [None]
+        """A handshake for each name at each listener; without SNI where there are no names."""
+        asked: list[str | None] = [name.replace("*", PROBE_LABEL, 1).lower() for name in names] or [None]
         return tuple(dict.fromkeys(Probe(one, name) for one in listeners for name in asked))
-
-    def set_listeners(self) -> tuple[Listener, ...]:
-        """Those that the settings name, if they do."""
-        return tuple(listener(one) for one in self._served.listeners)
-
-    async def require_pair(self, place: Place) -> InPlace:
-        """What is in place, once it is known that the key belongs to the certificate; raises `Permanent`. A key that
-        can't be looked at is believed."""
-        found = await self.in_place(place)
-        if found.certificate is None:
-            raise Permanent(f"{place.certificate} of {self.title} holds no certificate that can be read.")
-        leaf = await self._leaf(place)
-        if leaf is not None and found.public_key not in (None, certificates.public_key_of(leaf)):
-            raise Permanent(
-                f"The private key in {place.key} of {self.title} does not belong to the certificate in "
-                f"{place.certificate}."
-            )
-        return found
 
     async def answers(self, listeners: Sequence[Listener]) -> bool:
         """Whether anything takes connections at one of these."""
@@ -115,13 +91,13 @@ class PemEndpoint(CertificateFiles):
 
     async def discover(self) -> Sequence[Binding]:
         """One binding, which is called as its certificate's file."""
-        listeners, names = self.set_listeners(), tuple(self._settings.names)
+        listeners, probes = self._settings.found_at(self._host.address)
         return [
             Binding(
                 id=self._settings.certificate,
-                names=names,
+                names=tuple(self._settings.names),
                 listeners=listeners,
-                probes=self.probes_at(listeners, names),
+                probes=probes,
                 places=(self._place,),
                 obstacle=await self._obstacle(),
             )
@@ -141,14 +117,14 @@ class PemEndpoint(CertificateFiles):
     async def check(self, place: Place | None = None, /) -> None:
         """The check command, if one is set; with `place` also whether key and certificate belong together."""
         if place is not None:
-            await self.require_pair(place)
+            await self.require_match(place)
         if self._settings.check_command is not None:
             await self.command(self._settings.check_command, "are refused by the check command")
 
     async def running(self) -> bool:
         """Whether anything takes connections where the settings say that the certificate is served; without listeners
         there is nothing that would have to run."""
-        listeners = self.set_listeners()
+        listeners, _ = self._settings.found_at(self._host.address)
         return not listeners or await self.answers(listeners)
 
     async def write(self, place: Place, material: Material) -> None:

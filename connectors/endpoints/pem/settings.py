@@ -2,74 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors.endpoints.contract import Listener
 from connectors.endpoints.hook import HookSettings
-from connectors.endpoints.starttls import StartTls
+from connectors.endpoints.listeners import ListenerSettings
 
-LISTENER = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>\d{1,5})(?:/(?P<starttls>[a-z-]+))?"
-)
-_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}\.?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 
 
-def is_address(name: str) -> bool:
-    """Whether a name is an IP address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def listener(text: str) -> Listener:
-    """``HOST:PORT``, with ``/smtp`` and the like where TLS begins in another protocol; raises `ValueError`."""
-    found = LISTENER.fullmatch(text)
-    if found is None or not 0 < int(found["port"]) < 65536:
-        raise ValueError(f"{text!r} is not HOST:PORT or HOST:PORT/PROTOCOL, such as mail.example.org:25/smtp")
-    known = [str(kind) for kind in StartTls]
-    if found["starttls"] is not None and found["starttls"] not in known:
-        raise ValueError(f"{found['starttls']!r} is no protocol that TLS begins in; there is: {', '.join(known)}")
-    starttls = StartTls(found["starttls"]) if found["starttls"] else None
-    return Listener(found["v6"] or found["host"], int(found["port"]), starttls=starttls)
-
-
-class ServedSettings(HookSettings):
-    """What a product's configuration does not say: the names by which clients reach it, and where it is looked at."""
-
-    names: list[str] = Field(
-        default=[],
-        max_length=100,
-        description="Host names that its certificate must cover, such as mail.example.org; handshakes ask for them "
-        "(SNI).",
-    )
-    listeners: list[str] = Field(
-        default=[],
-        max_length=100,
-        description="Where handshakes look: HOST:PORT, or HOST:PORT/PROTOCOL where TLS begins in smtp, lmtp, imap, "
-        "pop3, sieve, ftp, ldap, postgresql, mysql, xmpp or xmpp-server.",
-    )
-
-    @field_validator("names")
-    @classmethod
-    def _host_names(cls, value: list[str]) -> list[str]:
-        if bad := [name for name in value if len(name) > 253 or not (NAME.fullmatch(name) or is_address(name))]:
-            raise ValueError(f"{bad[0][:80]!r} is not a host name")
-        return value
-
-    @field_validator("listeners")
-    @classmethod
-    def _places(cls, value: list[str]) -> list[str]:
-        for one in value:
-            listener(one)
-        return value
+class ServedSettings(HookSettings, ListenerSettings):
+    """What a product's configuration does not say: the names by which clients reach it, where else handshakes look, and
+    what is to be run afterwards."""
 
 
 class PemSettings(ServedSettings):
