@@ -15,39 +15,14 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from connectors.endpoints.contract import Binding, Listener, Place, Probe
+from connectors.endpoints.contract import Place
 from connectors.endpoints.nginx.configuration import Directive, named, value_of
-from connectors.endpoints.nginx.settings import NginxSettings
+from connectors.endpoints.virtual_hosts import HOST_NAME, Server, Socket, is_address
 
-# The label that is put for ``*`` when a wildcard host is looked at.
-PROBE_LABEL = "certgate-probe"
-HOST_NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.?")
 LOADED_OTHERWISE = ("data:", "engine:", "store:")
-
-
-@dataclass(frozen=True)
-class Socket:
-    """One ``listen``: `address` is empty for all IPv4 addresses, ``::`` for all IPv6 ones."""
-
-    address: str
-    port: int
-
-
-@dataclass
-class Server:
-    """One server block with TLS. `owned` is the names by which it is reached on each of its sockets."""
-
-    sockets: list[Socket]
-    names: list[str]
-    places: list[Place]
-    obstacle: str | None
-    proxied: set[Socket] = field(default_factory=set)
-    owned: dict[Socket, list[str]] = field(default_factory=dict)
-    default_on: set[Socket] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -140,16 +115,8 @@ def _sockets(value: str) -> list[Socket]:
         return []
     address = "" if address in ("*", "0.0.0.0") else address.lower()  # noqa: S104 (read, not bound)
     if ":" in address:
-        address = str(ipaddress.ip_address(address)) if _is_address(address) else address
+        address = str(ipaddress.ip_address(address)) if is_address(address) else address
     return [Socket(address, port) for port in range(int(first), int(last or first) + 1)]
-
-
-def _is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _names(block: Sequence[Directive]) -> list[str]:
@@ -162,7 +129,7 @@ def _names(block: Sequence[Directive]) -> list[str]:
                 names += [name[1:], f"*{name}"]
             else:
                 names.append(name)
-    return [name for name in dict.fromkeys(names) if name != "_" and (HOST_NAME.fullmatch(name) or _is_address(name))]
+    return [name for name in dict.fromkeys(names) if name != "_" and (HOST_NAME.fullmatch(name) or is_address(name))]
 
 
 def _places(block: Sequence[Directive], context: Sequence[Directive], folder: str) -> tuple[list[Place], str | None]:
@@ -188,109 +155,3 @@ def _places(block: Sequence[Directive], context: Sequence[Directive], folder: st
 def _values(name: str, block: Sequence[Directive], context: Sequence[Directive]) -> list[str]:
     own = named(block, name) or named(context, name)
     return [directive.arguments[0] for directive in own if directive.arguments]
-
-
-async def bindings_of(
-    servers: Sequence[Server], settings: NginxSettings, host_address: str, resolve: Callable[[str], Awaitable[str]]
-) -> list[Binding]:
-    """Servers as bindings. `resolve` follows symbolic links, so that one file under two names is known to be shared."""
-    resolved = {
-        path: await resolve(path)
-        for path in dict.fromkeys(
-            path for one in servers for place in one.places for path in (place.certificate, place.key)
-        )
-    }
-    places = [
-        [Place(resolved[place.certificate], resolved[place.key]) for place in server.places] for server in servers
-    ]
-    users: dict[str, list[tuple[int, Place]]] = defaultdict(list)
-    for index, own in enumerate(places):
-        for place in own:
-            for path in {place.certificate, place.key}:
-                users[path].append((index, place))
-    bindings: list[Binding] = []
-    identifiers = _identifiers(servers)
-    for index, (identifier, server) in enumerate(zip(identifiers, servers, strict=True)):
-        own = places[index]
-        # Every use of one of its files, by whatever server; looked up, because there may be a thousand of them.
-        uses = {(at, place): None for one in own for path in (one.certificate, one.key) for at, place in users[path]}
-        listener = {socket: _listener(socket, server, settings, host_address) for socket in server.sockets}
-        probes = _probes(server, listener)
-        obstacle = server.obstacle or _entangled(own, [(identifiers[at], place) for at, place in uses])
-        if obstacle is None and not probes:
-            obstacle = (
-                "no handshake reaches it: it has no plain name of its own on its port (another server has it, or there "
-                "are only regular expressions) and it is not the default server there."
-            )
-        bindings.append(
-            Binding(
-                id=identifier,
-                names=tuple(server.names),
-                listeners=tuple(dict.fromkeys(listener.values())),
-                probes=tuple(probes),
-                places=tuple(server.places),
-                shared_with=tuple(dict.fromkeys(identifiers[at] for at, place in uses if at != index and place in own)),
-                obstacle=obstacle,
-            )
-        )
-    return bindings
-
-
-def _probes(server: Server, listener: dict[Socket, Listener]) -> list[Probe]:
-    """One handshake for each name on each socket; without SNI where the server has no name but is the default."""
-    probes: list[Probe] = []
-    for socket in server.sockets:
-        by_name = [
-            Probe(listener[socket], name.replace("*", PROBE_LABEL, 1).rstrip("."))
-            for name in server.owned[socket]
-            if not _is_address(name)
-        ]
-        if not by_name and socket in server.default_on:
-            by_name = [Probe(listener[socket], None)]
-        probes += by_name
-    return list(dict.fromkeys(probes))
-
-
-def _listener(socket: Socket, server: Server, settings: NginxSettings, host_address: str) -> Listener:
-    """Where to connect: an address that a listen names, else the host's own."""
-    address = socket.address or host_address
-    if socket.address == "::":
-        # The host's address may be IPv4; on this machine the IPv6 one is known.
-        address = "::1" if host_address in ("127.0.0.1", "localhost") else host_address
-    return Listener(settings.address or address, socket.port, socket in server.proxied)
-
-
-def _entangled(own: Sequence[Place], uses: Sequence[tuple[str, Place]]) -> str | None:
-    """A file that stands in another pair too: exchanging ours would leave theirs with a key that does not fit."""
-    for identifier, place in uses:
-        if place not in own:
-            files = {place.certificate, place.key} & {path for one in own for path in (one.certificate, one.key)}
-            return f"{min(files)} is also used by {identifier}, in another pair; give each a key of its own."
-    return None
-
-
-def _identifiers(servers: Sequence[Server]) -> list[str]:
-    """``name:port``; where several servers would be called the same, all of them get their address, so that adding one
-    never makes an old name mean another server."""
-
-    def plain(server: Server) -> str:
-        port = str(server.sockets[0].port) if server.sockets else "-"
-        return f"{server.names[0] if server.names else '_'}:{port}"
-
-    def addressed(server: Server) -> str:
-        address = server.sockets[0].address if server.sockets else ""
-        return f"{plain(server)}@{f'[{address}]' if ':' in address else address or '*'}"
-
-    identifiers = [plain(server) for server in servers]
-    counts = Counter(identifiers)
-    identifiers = [
-        addressed(server) if counts[identifier] > 1 else identifier
-        for identifier, server in zip(identifiers, servers, strict=True)
-    ]
-    # Still the same: nginx itself reaches only the first of them by that name.
-    seen: Counter[str] = Counter()
-    for index, identifier in enumerate(identifiers):
-        seen[identifier] += 1
-        if seen[identifier] > 1:
-            identifiers[index] = f"{identifier}#{seen[identifier]}"
-    return identifiers

@@ -10,9 +10,11 @@ from datetime import timedelta
 
 from connectors.endpoints.contract import Activated, Activation, Binding, Place
 from connectors.endpoints.files import FileEndpoint
-from connectors.endpoints.nginx.bindings import bindings_of, servers_of
+from connectors.endpoints.nginx.bindings import servers_of
 from connectors.endpoints.nginx.configuration import Directive, load, value_of
 from connectors.endpoints.nginx.settings import NginxSettings
+from connectors.endpoints.processes import children_of, logged_since, pid_in, title_of
+from connectors.endpoints.virtual_hosts import bindings_of
 from connectors.errors import Permanent
 from connectors.hosts.contract import CommandResult, FileState, Host, SendsSignals
 from connectors.registry import ConnectorType, Surroundings
@@ -23,7 +25,6 @@ COMMAND_TIMEOUT = timedelta(seconds=60)
 POLL_SECONDS = 0.002
 # After this long the error log is looked into as well: something may be wrong.
 USUAL_RELOAD_SECONDS = 0.2
-LOG_EXCERPT_BYTES = 4096
 
 
 class NginxEndpoint(FileEndpoint):
@@ -49,7 +50,7 @@ class NginxEndpoint(FileEndpoint):
     async def discover(self) -> Sequence[Binding]:
         """All servers with TLS, in the order of the configuration."""
         servers = servers_of(await self._tree(), posixpath.dirname(self._settings.configuration))
-        return await bindings_of(servers, self._settings, self._host.address, self.resolve)
+        return await bindings_of(servers, self._settings.address, self._host.address, self.resolve)
 
     async def check(self, _place: Place | None = None, /) -> None:
         """``nginx -t``, which finds a key that does not belong to its certificate too."""
@@ -75,13 +76,13 @@ class NginxEndpoint(FileEndpoint):
         master = await self._master(pid_file)
         if master is None:
             raise Permanent(f"{self.title} is not running.")
-        old = await self._workers(master)
+        old = await children_of(self._host, master)
         await self._reload(master)
         if not old:
             return Activated(Activation.REQUESTED)
         await self._await_retirement(master, old, log)
         if await self._master(pid_file) != master:
-            words = await self._logged_since(log)
+            words = await logged_since(self._host, [log])
             raise Permanent(f"{self.title} ended during the reload: {_told_by(words) or 'its error log says nothing'}.")
         return Activated(Activation.IN_EFFECT)
 
@@ -111,7 +112,7 @@ class NginxEndpoint(FileEndpoint):
                 while waiting:
                     await asyncio.sleep(POLL_SECONDS)
                     for worker in list(waiting):
-                        title = await self._process_title(worker)
+                        title = await title_of(self._host, worker)
                         if title is None or worker in said:
                             waiting.remove(worker)
                         elif "shutting down" in title:
@@ -124,7 +125,7 @@ class NginxEndpoint(FileEndpoint):
                             raise Permanent(f"{self.title} did not take the new configuration: {words}.")
                         read = now
         except TimeoutError:
-            words = await self._logged_since(log)
+            words = await logged_since(self._host, [log])
             raise Permanent(
                 f"{self.title} did not change over to the new configuration within "
                 f"{self._settings.reload_timeout_seconds:g} s: {_told_by(words) or 'its error log says nothing'}."
@@ -132,33 +133,14 @@ class NginxEndpoint(FileEndpoint):
 
     async def _emergency(self, master: int, log: FileState | None) -> str:
         """What the master logged as an emergency since `log` was looked at. Others write there too (``nginx -t``)."""
-        lines = (await self._logged_since(log)).splitlines()
+        lines = (await logged_since(self._host, [log])).splitlines()
         return _told_by("\n".join(line for line in lines if f"[emerg] {master}#" in line))
 
     async def _master(self, pid_file: str) -> int | None:
-        content = (await self.read(pid_file) or b"").strip()
-        if not content.isdigit():
-            return None
-        pid = int(content)
-        title = await self._process_title(pid)
+        pid = await pid_in(self._host, pid_file)
+        title = await title_of(self._host, pid) if pid is not None else None
         # A pid file may be older than the last start of the machine, and the number somebody else's by now.
         return pid if title and ("master process" in title or "nginx" in title.split()[0]) else None
-
-    async def _process_title(self, pid: int) -> str | None:
-        if await self._host.state("/proc/self/stat") is None:
-            # Not Linux.
-            result = await self._host.run(["ps", "-o", "args=", "-p", str(pid)], timeout=COMMAND_TIMEOUT)
-            return result.output.strip() or None
-        try:
-            content = await self._host.read(f"/proc/{pid}/cmdline")
-        except Permanent:
-            return None  # it ended
-        return content.replace(b"\0", b" ").decode("utf-8", "replace").strip() or None
-
-    async def _workers(self, master: int) -> list[int]:
-        """The master's children; empty where the system does not tell."""
-        content = await self.read(f"/proc/{master}/task/{master}/children")
-        return [int(word) for word in (content or b"").split()]
 
     # Where things are.
 
@@ -186,13 +168,6 @@ class NginxEndpoint(FileEndpoint):
         result = await self._host.run([*self._settings.command, "-V"], timeout=COMMAND_TIMEOUT)
         found = re.search(rf"--{option}=('[^']*'|\S+)", result.errors)
         return found[1].strip("'") if found else None
-
-    async def _logged_since(self, log: FileState | None) -> str:
-        """What nginx wrote to its error log since `log` was looked at."""
-        if log is None:
-            return ""
-        result = await self._host.run(["tail", "-c", f"+{log.size + 1}", log.path], timeout=COMMAND_TIMEOUT)
-        return result.output[-LOG_EXCERPT_BYTES:]
 
     def _command(self, *arguments: str) -> list[str]:
         prefix = ["-p", self._settings.prefix] if self._settings.prefix else []
