@@ -25,7 +25,7 @@ from connectors.registry import ConnectorType, Surroundings
 # ``-t`` reads every certificate of the configuration; thousands of them take seconds.
 COMMAND_TIMEOUT = timedelta(seconds=60)
 POLL_SECONDS = 0.01
-# Old processes that still answer requests after this long have let their sockets go long before, and may stay for hours.
+# Old processes that still answer requests after this long have let their sockets go before, and may stay for hours.
 LINGER_SECONDS = 3.0
 FILES_AT_ONCE = 16
 _ROOTS = ("/etc/apache2", "/etc/httpd")
@@ -116,9 +116,9 @@ class ApacheEndpoint(FileEndpoint):
                     continue
                 if (await self.in_place(place)).chain != tuple(wanted):
                     raise Permanent(
-                        f"The chain of the new certificate is another one than {place.chain} holds, and {other.id} uses "
-                        "that file with a certificate of its own: name a chain file for each, or put the chains into "
-                        "the certificates' files; nothing was changed."
+                        f"The chain of the new certificate is another one than {place.chain} holds, and {other.id} "
+                        "uses that file with a certificate of its own: name a chain file for each, or put the chains "
+                        "into the certificates' files; nothing was changed."
                     )
         return place
 

@@ -45,8 +45,8 @@ class ApacheSettings(BaseModel):
     reload_command: list[str] | None = Field(
         default=None,
         min_length=1,
-        description='What makes Apache read its configuration again without dropping a connection, such as ["systemctl", '
-        '"reload", "httpd"]. Default: the command with -k graceful.',
+        description="What makes Apache read its configuration again without dropping a connection, such as "
+        '["systemctl", "reload", "httpd"]. Default: the command with -k graceful.',
     )
     address: str | None = Field(
         default=None,

@@ -32,8 +32,6 @@ from tests.support.products import Fault, Installation, KilledInstalls, Product,
 
 # Steps after which the new certificate stands: what was kept for putting back is forgotten.
 TIDYING = ("delete", "discard", "discard, done")
-# What is said of a place that nothing is configured to shake hands with.
-IN_PLACE = "IN_PLACE"
 DISK_FULL = "Can't do that: the disk is full."
 
 
@@ -97,7 +95,7 @@ class EndpointConformance:
         report = await place.install(material)
         probes = (await place.binding()).probes
         assert (report.already, report.served_before, report.served_after) == (False, old, new)
-        assert report.verification == (Verification.MATCH if probes else IN_PLACE)
+        assert report.verification == (Verification.MATCH if probes else Verification.IN_PLACE)
         assert [step.name for step in report.steps] == ["look", "snapshot", "write", "check", "activate", "verify"]
         after = await place.state()
         assert set(after.served) == {new}
@@ -133,7 +131,7 @@ class EndpointConformance:
             assert await seen(expected=material, previous=[old]) == {Verification.PREVIOUS_CERTIFICATE}
             assert await seen(expected=material) == {Verification.UNKNOWN_CERTIFICATE}
         await place.install(material)
-        match = Verification.MATCH if binding.probes else IN_PLACE
+        match = Verification.MATCH if binding.probes else Verification.IN_PLACE
         assert await seen(expected=keyless(material)) == {match}
         if binding.probes:
             known = {fingerprint_of(material): "request 7"}
