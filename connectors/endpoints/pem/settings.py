@@ -13,6 +13,13 @@ from connectors.endpoints.listeners import ListenerSettings
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 
 
+def plain_path(value: str | None) -> str | None:
+    """An absolute path without ``..``; raises `ValueError`."""
+    if value is not None and ("\0" in value or (len(value) > 1 and value.endswith("/")) or ".." in value.split("/")):
+        raise ValueError("must be an absolute path without '..' and without '/' at its end")
+    return value
+
+
 class ServedSettings(HookSettings, ListenerSettings):
     """What a product's configuration does not say: the names by which clients reach it, where else handshakes look, and
     what is to be run afterwards."""
@@ -60,9 +67,7 @@ class PemSettings(ServedSettings):
     @field_validator("certificate", "key", "chain")
     @classmethod
     def _a_path(cls, value: str | None) -> str | None:
-        if value is not None and ("\0" in value or value.endswith("/") or ".." in value.split("/")):
-            raise ValueError("must be the absolute path of a file, without '..'")
-        return value
+        return plain_path(value)
 
     @field_validator("owner")
     @classmethod
