@@ -3,15 +3,20 @@ on SIGHUP, and one that nothing is known to serve."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from connectors.endpoints.contract import Listener, Probe
+from connectors.endpoints.handshake import fingerprint, shake_hands
+from connectors.endpoints.starttls import StartTls
 from tests.support.products import ROOT, shown, until
 from worker.playground import free_port, self_signed
 
@@ -44,6 +49,15 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context
+
+
+def shown_by(port: int, kind: StartTls, name: str | None = None) -> str | None:
+    """Fingerprint of the certificate that a server on 127.0.0.1 shows once TLS has begun in its own protocol. It
+    blocks, also where an event loop runs."""
+    probe = Probe(Listener("127.0.0.1", port, starttls=kind), name)
+    with ThreadPoolExecutor(1) as threads:
+        seen = threads.submit(lambda: asyncio.run(shake_hands(probe))).result()
+    return fingerprint(seen.certificates[0]) if seen.certificates else None
 
 
 class TlsServer:

@@ -60,7 +60,7 @@ def postgres() -> Iterator[Postgres]:
         password, port = secrets.token_urlsafe(18), free_port()
         password_file.write_text(password)
         log.touch()
-        as_user = _unprivileged(folder)
+        as_user = unprivileged(folder)
         arguments = ["--username", _USER, "--pwfile", str(password_file), "--auth", "scram-sha-256", "--no-sync"]
         made = subprocess.run(
             [
@@ -116,8 +116,9 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unprivileged(folder: Path) -> Sequence[str]:
-    """What makes setpriv not run a command as root, which PostgreSQL refuses."""
+def unprivileged(folder: Path) -> Sequence[str]:
+    """What makes setpriv run a command as a user who is not root, which PostgreSQL refuses; the folder and what is in
+    it becomes that user's."""
     if os.geteuid() != 0:
         return ()
     for name in ("postgres", "nobody"):

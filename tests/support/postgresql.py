@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from connectors.endpoints.starttls import StartTls
+from tests.support.pem import shown_by
 from tests.support.postgres import binary, unprivileged
-from tests.support.products import shown, until
+from tests.support.products import until
 from tests.support.programs import program
 from worker.playground import free_port, self_signed
 
@@ -42,6 +43,7 @@ class PostgresqlProduct:
             f"data_directory {_quoted(self.data)}\nlisten_addresses = '127.0.0.1'\nport = {self.port}\n"
             f"unix_socket_directories = {_quoted(self.folder)}\nfsync = off\nlogging_collector = on\n"
             f"ssl = off\nssl_key_file = {_quoted(self.key)}\ninclude_dir 'more.d'\ninclude_if_exists 'absent.conf'\n"
+            f"hba_file = {_quoted(self.data / 'pg_hba.conf')}\nident_file = {_quoted(self.data / 'pg_ident.conf')}\n"
             "autovacuum = off\nwal_level = minimal\nmax_wal_senders = 0\nshared_buffers = 16MB\n"
         )
         self.configuration.write_text(self._configuration)
@@ -92,7 +94,8 @@ class PostgresqlProduct:
                 cwd=self.folder,
                 start_new_session=True,
             )
-        until(lambda: shown(self.port, NAME, StartTls.POSTGRESQL) is not None, "PostgreSQL serves TLS")
+        until(lambda: not self.running() or shown_by(self.port, StartTls.POSTGRESQL) is not None, "PostgreSQL serves")
+        assert self.running(), self.log.read_text()
 
     def stop(self) -> None:
         """A fast shutdown."""

@@ -59,18 +59,6 @@ class CertificateFiles(FileEndpoint):
             raise Permanent(f"{self.title} {failed}: {complaint(result)}.")
         return result
 
-    async def process_title(self, process: int) -> str | None:
-        """The command line of a process, None where it has ended."""
-        if await self._host.state("/proc/self/stat") is None:
-            # Not Linux.
-            result = await self._host.run(["ps", "-o", "args=", "-p", str(process)], timeout=COMMAND_TIMEOUT)
-            return result.output.strip() or None
-        try:
-            content = await self._host.read(f"/proc/{process}/cmdline")
-        except Permanent:
-            return None
-        return content.replace(b"\0", b" ").decode("utf-8", "replace").strip() or None
-
     async def hook(self, place: Place) -> str:
         """Run the hook of the settings, if there is one; gives what is to be told of it."""
         return await run_hook(self._host, self._served, certificate=place.certificate, key=place.key, chain=place.chain)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 
 from pydantic import Field, field_validator
 
+from connectors.endpoints import processes
 from connectors.endpoints.contract import Activated, Activation, Binding, Listener, Material, Place
 from connectors.endpoints.files import Ownership, escaped
 from connectors.endpoints.handshake import fingerprint, shake_hands
-from connectors.endpoints.pem.endpoint import COMMAND_TIMEOUT, CertificateFiles
+from connectors.endpoints.pem.endpoint import CertificateFiles
 from connectors.endpoints.pem.settings import ServedSettings, plain_path
 from connectors.endpoints.starttls import StartTls
 from connectors.errors import Permanent
@@ -38,7 +39,6 @@ USUAL_PLACES = (
 )
 # CONF_FILE_MAX_DEPTH of PostgreSQL itself.
 DEEPEST_INCLUDE = 10
-LOG_EXCERPT_BYTES = 8192
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.005, 0.1
 _LINE = re.compile(
     r"\s*(?:(?P<name>[A-Za-z_][\w$.]*)\s*(?:=\s*)?(?P<value>'(?:[^'\\]|\\.|'')*'|[^\s#'=][^\s#']*)?\s*)?(?:#.*)?"
@@ -211,7 +211,7 @@ class PostgresqlEndpoint(CertificateFiles):
         if self._settings.reload_command is not None:
             await self.command(self._settings.reload_command, "did not take the order to reload")
         elif not (isinstance(self._host, SendsSignals) and await self._host.hang_up(postmaster)):
-            await self.command(["kill", "-HUP", str(postmaster)], "did not take the order to reload")
+            await processes.signal(self._host, postmaster, "HUP")
 
     async def _await_effect(self, place: Place, listeners: Sequence[Listener], log: FileState | None) -> Activation:
         wanted = (await self.in_place(place)).certificate
@@ -225,13 +225,13 @@ class PostgresqlEndpoint(CertificateFiles):
                     seen = await shake_hands(probes[0])
                     if seen.certificates and fingerprint(seen.certificates[0]) == wanted:
                         return Activation.IN_EFFECT
-                    text = await self._logged_since(log)
+                    text = await processes.logged_since(self._host, [log])
                     if any(sign in text for sign in _GIVEN_UP):
                         raise Permanent(f"{self.title} did not take the certificate: {_told_by(text)}.")
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_POLL_SECONDS)
         except TimeoutError:
-            words = _told_by(await self._logged_since(log))
+            words = _told_by(await processes.logged_since(self._host, [log]))
             raise Permanent(
                 f"{self.title} did not serve the certificate in {place.certificate} within "
                 f"{self._settings.reload_timeout_seconds:g} s: {words or 'its log says nothing, or is not known'}."
@@ -268,7 +268,7 @@ class PostgresqlEndpoint(CertificateFiles):
         first = content.split(b"\n", 1)[0].strip()
         if not first.isdigit():
             return None
-        title = await self.process_title(int(first))
+        title = await processes.title_of(self._host, int(first))
         return int(first) if title and ("postgres" in title or "postmaster" in title) else None
 
     async def _log(self, cluster: _Cluster) -> FileState | None:
@@ -284,12 +284,6 @@ class PostgresqlEndpoint(CertificateFiles):
                 (posixpath.join(cluster.data, named[kind]) for kind in ("stderr", "csvlog") if kind in named), None
             )
         return await self._host.state(path) if path is not None else None
-
-    async def _logged_since(self, log: FileState | None) -> str:
-        if log is None:
-            return ""
-        result = await self._host.run(["tail", "-c", f"+{log.size + 1}", log.path], timeout=COMMAND_TIMEOUT)
-        return result.output[-LOG_EXCERPT_BYTES:]
 
 
 async def _read_configuration(host: Host, path: str, title: str, depth: int = 0) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.connectors.endpoints.conformance import EndpointConformance
 from tests.support.pem import PlainFiles, TlsServer
+from tests.support.postgresql import PostgresqlProduct
 from tests.support.products import Product
 
 
@@ -24,3 +25,9 @@ class TestFilesThatNothingServes(EndpointConformance):
     @classmethod
     def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
         return PlainFiles(folder)
+
+
+class TestPostgresql(EndpointConformance):
+    @classmethod
+    def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
+        return PostgresqlProduct()
