@@ -6,6 +6,7 @@ from sqlmodel import Session, select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.installing import unfit_to_return
 from activities.records import Records, authority_access, endpoint_access, gateway_place, keystore_access, load
 from model import access, naming, x509
 from model.errors import CertgateError
@@ -16,11 +17,12 @@ from model.messages import (
     Earlier,
     GatewayPlace,
     Progress,
+    Reinstall,
     RequestAccess,
     RequestStart,
 )
 from model.rules import approval, certificates, names
-from model.states import CertificateStatus, InstallState, OrderWay, Outcome, Privilege, RequestOrigin
+from model.states import CertificateStatus, InstallState, KeyPlace, OrderWay, Outcome, Privilege, RequestOrigin
 from model.tables import (
     Administrator,
     Certificate,
@@ -29,10 +31,13 @@ from model.tables import (
     CertificateRequest,
     Decision,
     Endpoint,
+    EndpointGroup,
     Gateway,
     Keystore,
     Organization,
 )
+
+_MADE = {KeyPlace.GATEWAY: "", KeyPlace.HSM: " in its HSM", KeyPlace.ENDPOINT: " at the endpoint"}
 
 
 class Admissions(Records):
@@ -92,10 +97,13 @@ class Admissions(Records):
                 stays = None if earlier == came.csr_pem else earlier
                 return CsrOutcome(None, self._automatic(session, request), stays)
             if earlier is None:
-                self.tell(session, request, "key.ready", f"Key {request.key_alias} is made and its CSR checked.")
+                told = f"Key {request.key_alias} is made{_MADE[came.key_place]} and its CSR checked."
+                if request.reinstalls_certificate_id is not None:
+                    told = f"Certificate {request.reinstalls_certificate_id} is to be put back into use."
+                self.tell(session, request, "key.ready", told)
             else:
                 self._void(session, request)
-            request.csr_pem = came.csr_pem
+            request.csr_pem, request.key_place = came.csr_pem, came.key_place
             request.install_state = InstallState.KEY_READY
             request.updated_at = self._clock()
             session.add(request)
@@ -158,8 +166,14 @@ class Admissions(Records):
             return f"Gateway {gateway.name} is not delegated to this organization or department, or not active."
         if request.keystore_id is not None and session.get(Keystore, request.keystore_id) is None:
             return f"The keystore that this request chose was removed from gateway {gateway.name}: submit it again."
-        if not authority.active:
+        if not authority.active and request.reinstalls_certificate_id is None:
             return f"CA {authority.name} is switched off."
+        if request.group_id is not None and session.get(EndpointGroup, request.group_id) is None:
+            return "The group that the certificate is for was removed: submit the request again."
+        if request.reinstalls_certificate_id is not None:
+            unfit = unfit_to_return(session.get(Certificate, request.reinstalls_certificate_id), self._clock())
+            if unfit is not None:
+                return unfit
         privilege = _privilege(request)
         # A renewal that the clock asked for runs under the right of whoever requested the first certificate.
         if not access.permitted(session, requester, privilege, access.scope_of(request)):
@@ -208,6 +222,9 @@ class Admissions(Records):
             way=request.order_way,
             earlier=_earlier(session, request),
             order_reason=request.order_reason,
+            key_place=request.key_place,
+            group=session.get_one(EndpointGroup, request.group_id).name if request.group_id else None,
+            reinstall=_reinstall(session, request),
         )
 
     def _automatic(self, session: Session, request: CertificateRequest) -> str | None:
@@ -226,8 +243,20 @@ class Admissions(Records):
         )
 
 
+def _reinstall(session: Session, request: CertificateRequest) -> Reinstall | None:
+    """The certificate that is put back into use; None where one is ordered."""
+    number = request.reinstalls_certificate_id
+    certificate = session.get(Certificate, number) if number is not None else None
+    if certificate is None or certificate.id is None:
+        return None
+    csr_pem = session.get_one(CertificateRequest, certificate.request_id).csr_pem or ""
+    return Reinstall(certificate.id, certificate.pem, list(certificate.chain_pem), certificate.fingerprint, csr_pem)
+
+
 def _privilege(request: CertificateRequest) -> Privilege:
     """What the requester must be allowed to do."""
+    if request.origin == RequestOrigin.ROLLBACK:
+        return Privilege.INSTALL
     if request.order_way == OrderWay.REPLACE:
         return Privilege.REPLACE
     return Privilege.RENEW if request.renews_certificate_id is not None else Privilege.REQUEST

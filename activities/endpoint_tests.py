@@ -7,7 +7,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import as_failures, heartbeating
-from activities.installation import look, open_endpoint
+from activities.installation import look
+from activities.keys import open_endpoint
 from activities.records import Records, endpoint_access, step_key
 from connectors.cures import cure
 from connectors.errors import ConnectorError, Permanent

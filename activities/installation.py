@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+from datetime import timedelta
+
 from temporalio import activity
 
 from activities.failures import as_failures, heartbeating, steps
-from activities.keys import open_keystore
-from connectors import registry
+from activities.keys import open_endpoint, open_keystore
 from connectors.cures import cure
 from connectors.endpoints import handshake, procedure
-from connectors.endpoints.contract import Binding, Endpoint, Material, Verification
+from connectors.endpoints.contract import Binding, Material, Probe, Served, Verification
 from connectors.endpoints.journal import Journal
-from connectors.errors import ConnectorError, Permanent
+from connectors.errors import ConnectorError
 from connectors.keystores.contract import ExportsKeys
 from connectors.registry import Surroundings
 from model.messages import (
     DiscoveredBinding,
     DiscoverEndpoint,
     Discovery,
-    EndpointAccess,
     InstallCertificate,
     Installed,
+    ProbePlace,
+    Sighting,
+    TargetSeen,
+    TargetsSeen,
+    VerifyTarget,
+    VerifyTargets,
 )
+from model.states import KeyPlace
+
+# An endpoint that never answers holds up the others of its batch no longer than this.
+LONGEST_LOOK = timedelta(seconds=30)
+LOOKS_AT_ONCE = 8
 
 
 class Installations:
@@ -35,7 +48,8 @@ class Installations:
     async def install(self, wanted: InstallCertificate) -> Installed:
         """Install on one binding and prove by handshake that it is served; else put everything back.
 
-        The key goes from the gateway's keystore to the endpoint's file and nowhere else.
+        The key goes from the gateway's keystore to the endpoint's file and nowhere else. One that was made at the
+        endpoint, or that its keystore does not give away, does not go anywhere.
         """
         doing = [f"installing on {wanted.endpoint.name} {wanted.binding}"]
 
@@ -44,19 +58,10 @@ class Installations:
 
         with as_failures():
             async with heartbeating(lambda: doing[0]):
-                keystore = open_keystore(wanted.keystore, self._surroundings)
-                await keystore.store_certificate(wanted.alias, wanted.certificate_pem, wanted.chain_pem)
-                if not isinstance(keystore, ExportsKeys):
-                    raise Permanent(f"The keystore of key {wanted.alias} does not hand keys to {wanted.endpoint.name}.")
-                material = Material(
-                    certificate_pem=wanted.certificate_pem,
-                    chain_pem=wanted.chain_pem,
-                    private_key_pem=await keystore.private_key(wanted.alias),
-                )
                 report = await procedure.install(
                     open_endpoint(wanted.endpoint, self._surroundings),
                     wanted.binding,
-                    material,
+                    await self._material(wanted),
                     journal=self._journal,
                     progress=progress,
                 )
@@ -67,6 +72,50 @@ class Installations:
                     verification=report.verification,
                     steps=steps(list(report.steps)),
                 )
+
+    async def _material(self, wanted: InstallCertificate) -> Material:
+        material = Material(wanted.certificate_pem, wanted.chain_pem, None)
+        if wanted.key_place == KeyPlace.ENDPOINT:
+            return dataclasses.replace(material, key_alias=wanted.alias)
+        keystore = open_keystore(wanted.keystore, self._surroundings)
+        await keystore.store_certificate(wanted.alias, wanted.certificate_pem, wanted.chain_pem)
+        if not isinstance(keystore, ExportsKeys):
+            return material
+        return dataclasses.replace(material, private_key_pem=await keystore.private_key(wanted.alias))
+
+    @activity.defn(name="installation.verify")
+    async def verify(self, wanted: VerifyTargets) -> TargetsSeen:
+        """Look what some bindings serve, and compare it with what they should. Only looks."""
+        doing = ["looking"]
+        with as_failures():
+            async with heartbeating(lambda: doing[0]):
+                gate = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+                async def one(target: VerifyTarget) -> TargetSeen:
+                    async with gate:
+                        doing[0] = f"looking at {target.binding} of {target.endpoint.name}"
+                        return await self._seen(target)
+
+                return TargetsSeen(list(await asyncio.gather(*(one(target) for target in wanted.targets))))
+
+    async def _seen(self, target: VerifyTarget) -> TargetSeen:
+        try:
+            async with asyncio.timeout(LONGEST_LOOK.total_seconds()):
+                endpoint = open_endpoint(target.endpoint, self._surroundings)
+                expected = Material(target.certificate_pem, target.chain_pem, None)
+                served = await procedure.look(endpoint, target.binding, expected=expected, previous=target.previous)
+        except ConnectorError as error:
+            return TargetSeen(target.installation_id, [], [], error.message)
+        except TimeoutError:
+            seconds = LONGEST_LOOK.total_seconds()
+            return TargetSeen(
+                target.installation_id, [], [], f"{target.endpoint.name} did not answer in {seconds:g} s."
+            )
+        return TargetSeen(
+            target.installation_id,
+            [sighting("gateway", one) for one in served],
+            [probe_place(Probe(one.listener, one.server_name)) for one in served if one.listener.port],
+        )
 
     @activity.defn(name="installation.discover")
     async def discover(self, wanted: DiscoverEndpoint) -> Discovery:
@@ -80,12 +129,17 @@ class Installations:
                 return Discovery([await look(binding) for binding in bindings])
 
 
-def open_endpoint(access: EndpointAccess, surroundings: Surroundings) -> Endpoint:
-    """Open an endpoint over its host; raises `Permanent` for settings that are wrong."""
-    endpoint: Endpoint = registry.open_endpoint(
-        access.type, access.settings, access.connection, access.connection_settings, surroundings
-    )
-    return endpoint
+def sighting(seen_from: str, served: Served) -> Sighting:
+    """A handshake's result as the message that carries it."""
+    where = str(served.listener) if served.listener.port else served.listener.address
+    where = f"{where} ({served.server_name})" if served.server_name else where
+    return Sighting(seen_from, where, served.verification, served.fingerprint, served.message)
+
+
+def probe_place(probe: Probe) -> ProbePlace:
+    """A probe as the message that carries it."""
+    listener = probe.listener
+    return ProbePlace(listener.address, listener.port, probe.server_name, listener.proxy_protocol, listener.starttls)
 
 
 async def look(binding: Binding) -> DiscoveredBinding:

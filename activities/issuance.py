@@ -9,6 +9,7 @@ from datetime import timedelta
 from sqlmodel import Session, col, select
 from temporalio import activity
 
+from activities.installing import keep_installation, serves
 from activities.records import Clock, Records, gateway_place, load
 from connectors import public_roots
 from model import x509
@@ -24,16 +25,15 @@ from model.messages import (
     RecordInstall,
 )
 from model.rules import certificates, renewal, trust, windows
-from model.states import CertificateStatus, InstallState, Outcome
+from model.states import CertificateStatus, InstallState, Outcome, RequestOrigin
 from model.tables import (
     Certificate,
     CertificateAuthority,
     CertificateProfile,
     CertificateRequest,
     Endpoint,
-    EndpointBinding,
+    EndpointGroupMember,
     Gateway,
-    Installation,
     TrustedCertificate,
 )
 
@@ -183,7 +183,8 @@ class Issuance(Records):
             request.reason = None if served or done.state == InstallState.NOT_CONFIGURED else done.message
             request.served_fingerprint = done.served_after
             request.updated_at = now
-            if request.endpoint_id is not None and request.binding is not None:
+            # Of a group each binding was recorded when its install ended.
+            if request.endpoint_id is not None and request.binding is not None and request.group_id is None:
                 self._record(session, request, done)
             ended = done.state in (InstallState.COMPLETED, InstallState.NOT_CONFIGURED)
             request.closed = ended
@@ -197,6 +198,8 @@ class Issuance(Records):
             if not ended:
                 return Recorded(None)
             certificate.active = True
+            if request.origin == RequestOrigin.ROLLBACK:
+                self._back_in_use(session, request, certificate)
             life = renewal.Life(
                 fingerprint=certificate.fingerprint,
                 not_before=certificate.not_before,
@@ -210,50 +213,47 @@ class Issuance(Records):
             self._replace(session, request, certificate)
             return Recorded(certificate.id)
 
+    @staticmethod
+    def _back_in_use(session: Session, request: CertificateRequest, certificate: Certificate) -> None:
+        """A certificate that was replaced is in use again. It is not renewed by itself: somebody preferred it to its
+        successor, and would get another successor at once."""
+        certificate.status, certificate.replaced_by_id = CertificateStatus.ISSUED, None
+        certificate.auto_renew = False
+        certificate.renewal_note = f"Put back into use by request {request.id}; it is renewed when somebody says so."
+        before = session.get_one(CertificateRequest, certificate.request_id)
+        if before.status == CertificateStatus.REPLACED:
+            before.status = CertificateStatus.ISSUED
+            session.add(before)
+
     def _record(self, session: Session, request: CertificateRequest, done: RecordInstall) -> None:
         assert request.endpoint_id is not None
         assert request.binding is not None
-        statement = select(Installation).where(
-            Installation.certificate_id == done.certificate_id,
-            Installation.endpoint_id == request.endpoint_id,
-            Installation.binding == request.binding,
-        )
-        row = session.exec(statement).one_or_none() or Installation(
-            certificate_id=done.certificate_id,
-            endpoint_id=request.endpoint_id,
-            binding=request.binding,
-            state=done.state,
-            updated_at=self._clock(),
-        )
-        row.state, row.attempts, row.verification = done.state, done.attempt, done.verification
+        now = self._clock()
+        row = keep_installation(session, done.certificate_id, request.endpoint_id, request.binding, done.state, now)
+        row.attempts, row.verification = done.attempt, done.verification
         row.served_before = done.served_before or row.served_before
         row.served_after = done.served_after
         row.steps = [{"name": step.name, "outcome": step.outcome} for step in done.steps]
-        row.message, row.updated_at = done.message, self._clock()
-        session.add(row)
-        endpoint = session.get_one(Endpoint, request.endpoint_id)
+        row.message = done.message
         good = done.state == InstallState.COMPLETED
-        endpoint.last_error = None if good else done.message
-        session.add(endpoint)
-        if good:
-            at = select(EndpointBinding).where(
-                EndpointBinding.endpoint_id == request.endpoint_id, EndpointBinding.binding == request.binding
-            )
-            binding = session.exec(at).one_or_none()
-            if binding is not None:
-                binding.served_fingerprint = done.served_after
-                session.add(binding)
+        row.installed_at = now if good else row.installed_at
+        session.add(row)
+        serves(session, request.endpoint_id, request.binding, done.served_after if good else None, done.message)
 
     def _replace(self, session: Session, request: CertificateRequest, new: Certificate) -> None:
-        """The certificate that this one renews, and any other active one on the same binding, is replaced now."""
+        """The certificate that this one renews, and any other active one on the same binding or group, is replaced now.
+        One that a group has is not replaced by what is installed on one of its bindings alone."""
         old = {request.renews_certificate_id} - {None}
-        if request.endpoint_id is not None:
+        for endpoint_id, binding in self._places(session, request):
+            if endpoint_id is None:
+                continue
             on_binding = (
                 select(Certificate.id)
                 .join(CertificateRequest, col(Certificate.request_id) == col(CertificateRequest.id))
                 .where(
-                    CertificateRequest.endpoint_id == request.endpoint_id,
-                    CertificateRequest.binding == request.binding,
+                    CertificateRequest.endpoint_id == endpoint_id,
+                    CertificateRequest.binding == binding,
+                    col(CertificateRequest.group_id).is_(None) | (col(CertificateRequest.group_id) == request.group_id),
                     col(Certificate.active),
                     Certificate.id != new.id,
                 )
@@ -271,6 +271,13 @@ class Issuance(Records):
             if before is not None and before.status == CertificateStatus.ISSUED:
                 before.status = CertificateStatus.REPLACED
                 session.add(before)
+
+    @staticmethod
+    def _places(session: Session, request: CertificateRequest) -> list[tuple[int | None, str | None]]:
+        if request.group_id is None:
+            return [(request.endpoint_id, request.binding)]
+        members = select(EndpointGroupMember).where(EndpointGroupMember.group_id == request.group_id)
+        return [(member.endpoint_id, member.binding) for member in session.exec(members).all()]
 
 
 def _fetched(checked: certificates.CheckedCertificate, fetched_pem: Sequence[str]) -> str:

@@ -22,12 +22,13 @@ from model.messages import (
 )
 from model.rules import renewal
 from model.rules.permissions import Scope
-from model.states import AccessMethod, CertificateStatus, InstallState, OrderWay, Outcome, Privilege
+from model.states import AccessMethod, CertificateStatus, InstallState, KeyPlace, OrderWay, Outcome, Privilege
 from model.tables import (
     Certificate,
     CertificateAuthority,
     CertificateProfile,
     CertificateRequest,
+    Endpoint,
     Gateway,
     Organization,
 )
@@ -117,6 +118,8 @@ class Renewals(Records):
                 gateway_id=before.gateway_id,
                 endpoint_id=before.endpoint_id,
                 binding=before.binding,
+                group_id=before.group_id,
+                key_place=_key_place(session, before),
                 keystore_id=before.keystore_id,
                 key_algorithm=other.key_algorithm if other else before.key_algorithm,
                 install_mode=before.install_mode,
@@ -136,6 +139,8 @@ class Renewals(Records):
             new_key = not profile.reuse_key if wanted.new_key is None else wanted.new_key
             # The key of what was imported is not with us.
             new_key = new_key or request.key_algorithm != before.key_algorithm or not before.key_alias
+            # At an endpoint each certificate has a key of its own; nor does a key move there.
+            new_key = new_key or KeyPlace.ENDPOINT in (request.key_place, before.key_place)
             request.key_alias = naming.key_alias(request.id) if new_key else before.key_alias
             session.add(request)
             what = "Replacement" if wanted.way == OrderWay.REPLACE else "Renewal"
@@ -240,3 +245,10 @@ class Renewals(Records):
             once=step_key(action),
         )
         audit.append(session, act, self._clock())
+
+
+def _key_place(session: Session, before: CertificateRequest) -> KeyPlace:
+    """Where the key of a renewal is to be made: at the endpoint if that is set there now."""
+    endpoint = session.get(Endpoint, before.endpoint_id) if before.endpoint_id is not None else None
+    wanted = endpoint is not None and endpoint.key_at_endpoint and before.group_id is None
+    return KeyPlace.ENDPOINT if wanted else KeyPlace.GATEWAY

@@ -75,6 +75,12 @@ def endpoint_test_workflow(endpoint_id: int) -> str:
     return f"endpoint-test-{endpoint_id}"
 
 
+def verification_workflow(what: str) -> str:
+    """Workflow id of a verification: ``verification-17`` of one installation, ``verification-gateway-3`` of all at a
+    gateway, ``verification-all`` of all."""
+    return f"verification-{what}"
+
+
 def keystore_workflow(keystore_id: int) -> str:
     """Workflow id of a look into a keystore."""
     return f"keystore-{keystore_id}"

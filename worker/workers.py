@@ -24,6 +24,7 @@ from activities.decisions import Decisions
 from activities.endpoint_tests import EndpointTestRecords, EndpointTests
 from activities.enrollment import Enrollments
 from activities.gateways import Gateways
+from activities.groups import Groups
 from activities.importing import Imports, ImportsHere, Lists
 from activities.installation import Installations
 from activities.issuance import FETCHING, Fetching, Issuance
@@ -34,6 +35,7 @@ from activities.modules_records import ModuleRecords
 from activities.orders import Orders
 from activities.renewals import Renewals
 from activities.standings import Standings
+from activities.verification import Handshakes, Verifications
 from activities.watching import WatchedHere, Watching
 from connectors.registry import Surroundings
 from model.database import Database
@@ -83,6 +85,8 @@ def manager_activities(
     tests = EndpointTestRecords(database, surroundings.clock)
     watching = Watching(database, surroundings.clock)
     importing = Imports(database, surroundings.clock)
+    groups = Groups(database, surroundings.clock)
+    verifications = Verifications(database, surroundings.clock)
     imports_here = ImportsHere(database, surroundings.clock, Lists(orders))
     return [
         admissions.admit,
@@ -95,6 +99,12 @@ def manager_activities(
         issuance.accept_certificate,
         issuance.plan_install,
         issuance.record_install,
+        groups.plan_group,
+        groups.record_target,
+        verifications.plan_verification,
+        verifications.canaries,
+        verifications.record_verification,
+        Handshakes().look,
         renewals.plan_renewal,
         renewals.open_renewal,
         renewals.rest_renewal,
@@ -142,6 +152,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         keys.discard,
         installations.install,
         installations.discover,
+        installations.verify,
         *Modules(surroundings).steps(),
         KeystoreLooks(surroundings).look,
         EndpointTests(surroundings).test,

@@ -13,6 +13,7 @@ from workflows.modules import GatewaySyncWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
+from workflows.verification import VerificationWorkflow
 
 WORKFLOWS: tuple[type, ...] = (
     CertificateRequestWorkflow,
@@ -28,6 +29,7 @@ WORKFLOWS: tuple[type, ...] = (
     EndpointTestWorkflow,
     KeystoreLookWorkflow,
     AuthorityCheckWorkflow,
+    VerificationWorkflow,
 )
 
 

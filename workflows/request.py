@@ -16,27 +16,27 @@ from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from workflows import attributes, options
-from workflows.dispatch import Canceled, Ended, Held, Incomplete, Moved, RequestDispatch, Stuck
+from workflows.dispatch import Canceled, Ended, Held, Incomplete, Moved, Stuck
+from workflows.group_install import GroupInstall
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.steps import NotPickedUp, StepCanceled, StepFailed, at_queue, queue_for, records
 
 with workflow.unsafe.imports_passed_through():
     from activities.admission import Admissions
     from activities.chains import Chains
-    from activities.installation import Installations
     from activities.issuance import Issuance
     from activities.keys import Keys
     from activities.orders import Orders
     from model import messages as m
     from model.naming import gateway_queue, renewal_workflow
-    from model.states import CertificateStatus, InstallMode, InstallState
+    from model.states import CertificateStatus, InstallMode, InstallState, KeyPlace
 
 _AWAITING_KEY = "the key and CSR from the gateway"
 _AWAITING_DECISION = "an approver's decision"
 
 
 @workflow.defn(name="CertificateRequest")
-class CertificateRequestWorkflow(RequestDispatch):
+class CertificateRequestWorkflow(GroupInstall):
     """One request. Workflow id ``request-<id>``, on the manager's task queue."""
 
     @workflow.init
@@ -44,6 +44,7 @@ class CertificateRequestWorkflow(RequestDispatch):
         super().__init__(start.request_id)
         self._just_admitted: m.GatewayPlace | None = None
         self._csr_channel = 1
+        self._key_place = KeyPlace.GATEWAY
         self._held = False
         self._retries = 0
         self._completions = 0
@@ -74,12 +75,10 @@ class CertificateRequestWorkflow(RequestDispatch):
     async def _live(self) -> None:
         try:
             await self._admit()
-            await self._stage(self._prepare_key)
-            while self._order_number is None:
-                await self._await_decision()
-                await self._stage(self._place_order)
-            await self._stage(self._collect)
-            await self._stage(self._complete)
+            if self._admitted.reinstall is not None:
+                await self._await_reinstall(self._admitted.reinstall)
+            else:
+                await self._have_issued()
             await self._stage(self._install)
         except Ended as end:
             await self._end(end.status, end.reason, end.step)
@@ -88,6 +87,27 @@ class CertificateRequestWorkflow(RequestDispatch):
             await self._cancel_everything()
         finally:
             self._closed = True
+
+    async def _have_issued(self) -> None:
+        await self._stage(self._prepare_key)
+        while self._order_number is None:
+            await self._await_decision()
+            await self._stage(self._place_order)
+        await self._stage(self._collect)
+        await self._stage(self._complete)
+
+    async def _await_reinstall(self, wanted: m.Reinstall) -> None:
+        """A certificate that was in use before is put back: nothing is made or ordered, and it is decided as any
+        other request."""
+        outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, wanted.csr_pem, self._admitted.key_place))
+        if outcome.problem is not None:
+            raise Ended(CertificateStatus.INVALID, outcome.problem, "request.invalid")
+        self._csr_pem = wanted.csr_pem
+        self._standing = "approved" if outcome.approved is not None else "open"
+        await self._await_decision()
+        self._certificate_id, self._issued = wanted.certificate_id, wanted.fingerprint
+        self._certificate_pem, self._chain_pem = wanted.certificate_pem, wanted.chain_pem
+        self._status, self._reason = CertificateStatus.ISSUED, None
 
     async def _admit(self) -> None:
         self._admission = await records(Admissions.admit, m.RequestStart(self._id))
@@ -119,6 +139,8 @@ class CertificateRequestWorkflow(RequestDispatch):
                 algorithm=admission.key_algorithm,
                 common_name=admission.common_name,
                 names=admission.names,
+                endpoint=admission.endpoint if admission.key_place == KeyPlace.ENDPOINT else None,
+                binding=admission.binding if admission.key_place == KeyPlace.ENDPOINT else None,
             )
             # At the first time the admission has just said where the gateway is.
             first, self._just_admitted = self._just_admitted, None
@@ -128,9 +150,9 @@ class CertificateRequestWorkflow(RequestDispatch):
                 )
             except StepFailed as error:
                 raise Stuck(InstallState.FAILED, error.message) from None
-            csr_pem, self._csr_channel = prepared.csr_pem, self._taken_by
+            csr_pem, self._csr_channel, self._key_place = prepared.csr_pem, self._taken_by, prepared.key_place
         async with self._one_at_a_time:
-            outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, csr_pem))
+            outcome = await records(Admissions.accept_csr, m.AcceptCsr(self._id, csr_pem, self._key_place))
             if outcome.problem is not None:
                 raise Ended(CertificateStatus.INVALID, outcome.problem, "request.invalid")
             counts = outcome.csr_pem or csr_pem
@@ -142,6 +164,9 @@ class CertificateRequestWorkflow(RequestDispatch):
     def _host_changed(self) -> bool:
         """Whether the key was made on the host of a channel that is dead, and another host has come."""
         place = self._place
+        if self._admitted.reinstall is not None or self._key_place == KeyPlace.ENDPOINT:
+            # The key is not this host's, or what is to be put back is known already.
+            return False
         return place is not None and place.joined and place.unserved is None and place.channel != self._csr_channel
 
     async def _await_decision(self) -> None:
@@ -178,7 +203,8 @@ class CertificateRequestWorkflow(RequestDispatch):
         if self._standing == "declined":
             raise Ended(CertificateStatus.DECLINED, self._reason or "declined", "request.closed")
         self._check_cancel()
-        self._project(CertificateStatus.APPROVED, InstallState.CERT_PROCESSING, "the CA's order number")
+        if admission.reinstall is None:
+            self._project(CertificateStatus.APPROVED, InstallState.CERT_PROCESSING, "the CA's order number")
 
     async def _place_order(self) -> None:
         """Order, once the gateway still serves the request and the key of the approved CSR is still there; else the
@@ -186,7 +212,7 @@ class CertificateRequestWorkflow(RequestDispatch):
         admission = self._admitted
         assert admission.authority is not None
         place = await self._serving()
-        if place.channel != self._csr_channel:
+        if place.channel != self._csr_channel and self._key_place != KeyPlace.ENDPOINT:
             approved = self._csr_pem
             self._place = dataclasses.replace(place, joined=True)
             await self._prepare_key()
@@ -307,6 +333,9 @@ class CertificateRequestWorkflow(RequestDispatch):
             await self._progress("certificate.ready", "The certificate awaits the word to install.", state=ready)
             self._project(CertificateStatus.ISSUED, InstallState.READY_FOR_INSTALL, waiting)
             await self._until(lambda: self._install_word)
+        if admission.group is not None:
+            await self._install_group(admission, admission.group)
+            return
         while True:
             place = await self._await_window()
             self._attempts += 1
@@ -328,38 +357,13 @@ class CertificateRequestWorkflow(RequestDispatch):
     async def _install_once(self, admission: m.Admission, place: m.GatewayPlace) -> m.Installed:
         assert admission.endpoint is not None
         assert admission.binding is not None
-        assert admission.keystore is not None
-        assert self._certificate_pem is not None
-        wanted = m.InstallCertificate(
-            request_id=self._id,
-            endpoint=admission.endpoint,
-            binding=admission.binding,
-            keystore=admission.keystore,
-            alias=admission.key_alias,
-            certificate_pem=self._certificate_pem,
-            chain_pem=self._chain_pem,
-        )
-        pick_up = options.PICK_UP[min(self._attempts - 1, len(options.PICK_UP) - 1)]
         try:
-            installed: m.Installed = await self._at_place(
-                place, Installations.install, wanted, options.INSTALLATION, pick_up
-            )
+            return await self._install_at(admission.endpoint, admission.binding, place)
         except StepFailed as error:
-            state = {
-                "RolledBack": InstallState.ROLLED_BACK,
-                "ActionRequired": InstallState.ACTION_REQUIRED,
-                "KeyMissing": InstallState.ACTION_REQUIRED,
-            }.get(error.kind, InstallState.FAILED)
-            told = error.message
-            if error.kind == "KeyMissing":
-                told = (
-                    f"Key {admission.key_alias} is not on gateway {admission.gateway} any more: put back the backup of "
-                    "its keystore and retry, or cancel, revoke the certificate and submit the request again."
-                )
+            state, told = self._failed_install(error)
             self._served = error.trouble.served if error.trouble else None
             await self._record_install(state, told, None, error.trouble)
             raise Stuck(state, told, told=True, step="install.failed") from None
-        return installed
 
     async def _await_window(self) -> m.GatewayPlace:
         """Wait until the install may start; gives where the gateway is then. Raises `Held`."""
@@ -475,9 +479,16 @@ class CertificateRequestWorkflow(RequestDispatch):
         word = self._cancel or m.AdministratorWord("certgate")
         told = [f"Canceled by {word.administrator}" + (f": {word.comment}" if word.comment else ".")]
         admission = self._admission
-        if admission is not None and admission.authority is not None and self._certificate_id is not None:
+        if admission is not None and admission.reinstall is not None:
+            told.append("Nothing more is put back.")
+        elif admission is not None and admission.authority is not None and self._certificate_id is not None:
             told.append(f"Certificate {self._issued} was issued and is not used: revoke it if nobody else needs it.")
-        elif admission is not None and admission.authority is not None and self._standing == "approved":
+        elif (
+            admission is not None
+            and admission.authority is not None
+            and self._standing == "approved"
+            and admission.reinstall is None
+        ):
             told.append(await self._withdraw(admission, admission.authority))
         await self._end(CertificateStatus.CANCELED, " ".join(told), "request.canceled")
         self._canceling_is_over = True
@@ -511,6 +522,7 @@ class CertificateRequestWorkflow(RequestDispatch):
         admission = self._admission
         if admission is None or admission.keystore is None or admission.key_is_shared:
             return
+        at_endpoint = self._key_place == KeyPlace.ENDPOINT
         # 0.1 waited for all of the month at once.
         days, tries = (30, 1) if admission.place is None else (1, 30)
         for _ in range(tries):
@@ -518,7 +530,12 @@ class CertificateRequestWorkflow(RequestDispatch):
             try:
                 await at_queue(
                     Keys.discard,
-                    m.DiscardKey(admission.keystore, admission.key_alias),
+                    m.DiscardKey(
+                        admission.keystore,
+                        admission.key_alias,
+                        admission.endpoint if at_endpoint else None,
+                        admission.binding if at_endpoint else None,
+                    ),
                     queue=gateway_queue(place.gateway_id, place.channel),
                     how=options.TIDY,
                     canceled=lambda: False,

@@ -29,6 +29,7 @@ from connectors.endpoints.contract import (
     Endpoint,
     InPlace,
     InstallReport,
+    Listener,
     Material,
     Probe,
     Served,
@@ -87,7 +88,8 @@ async def look(
     known: Mapping[str, str] | None = None,
     timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> list[Served]:
-    """What a binding serves now, one entry a listener and name; changes nothing and takes no lock.
+    """What a binding serves now, one entry a listener and name; changes nothing and takes no lock. Where nothing is
+    known that would serve it the place itself is looked at, as a listener without a port.
 
     `expected` may come without its key. `previous` and `known` are fingerprints, see `handshake.Expected`.
     """
@@ -96,6 +98,8 @@ async def look(
         return await verify_all(binding.probes, Expected(None, previous=previous, known=known or {}), timeout=timeout)
     contents = certificates.read(expected)
     wanted = contents.wanted()
+    if not binding.probes:
+        return [await _look_into(endpoint, binding, expected, wanted, previous)]
     authentication = contents.authentication if len(binding.places) > 1 else None
     return await verify_all(
         binding.probes,
@@ -103,6 +107,26 @@ async def look(
         timeout=timeout,
         authentication=authentication,
     )
+
+
+async def _look_into(
+    endpoint: Endpoint, binding: Binding, expected: Material, wanted: InPlace, previous: Sequence[str]
+) -> Served:
+    """What a place holds that nothing is known to serve, in the words of a handshake."""
+    place = await endpoint.choose(binding, expected)
+    found = await endpoint.in_place(place)
+    nowhere = Listener(place.certificate, 0)
+    if _complete(found, wanted):
+        return Served(nowhere, Verification.IN_PLACE, found.certificate, f"{place.certificate} holds the certificate.")
+    if found.certificate is None:
+        told = f"{place.certificate} holds no certificate that can be read."
+        return Served(nowhere, Verification.NO_CERTIFICATE, None, told)
+    if found.certificate == wanted.certificate:
+        told = f"{place.certificate} holds the certificate without its whole chain or its key."
+        return Served(nowhere, Verification.INCOMPLETE_CHAIN, found.certificate, told)
+    kind = Verification.PREVIOUS_CERTIFICATE if found.certificate in previous else Verification.UNKNOWN_CERTIFICATE
+    told = f"{place.certificate} holds another certificate ({found.certificate[:16]}…)."
+    return Served(nowhere, kind, found.certificate, told)
 
 
 class _Install:

@@ -8,7 +8,7 @@ from typing import Any
 
 from model.keys import KeyAlgorithm
 from model.messages.places import GatewayPlace
-from model.states import CertificateStatus, InstallMode, InstallState, OrderWay, Verdict
+from model.states import CertificateStatus, InstallMode, InstallState, KeyPlace, OrderWay, Verdict
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,17 @@ class EndpointAccess:
 
 
 @dataclass(frozen=True)
+class Reinstall:
+    """A certificate that is put back into use: nothing is ordered for it."""
+
+    certificate_id: int
+    certificate_pem: str
+    chain_pem: list[str]
+    fingerprint: str
+    csr_pem: str
+
+
+@dataclass(frozen=True)
 class Admission:
     """A request as the workflow carries it out; `refused` says why it can't be, and then nothing else holds."""
 
@@ -120,6 +131,9 @@ class Admission:
     way: OrderWay = OrderWay.NEW
     earlier: Earlier | None = None
     order_reason: str = ""
+    key_place: KeyPlace = KeyPlace.GATEWAY
+    group: str | None = None
+    reinstall: Reinstall | None = None
 
 
 @dataclass(frozen=True)
@@ -133,13 +147,15 @@ class RequestAccess:
 
 @dataclass(frozen=True)
 class PrepareKey:
-    """Make the key if it is not there, and a CSR with it."""
+    """Make the key if it is not there, and a CSR with it: in the keystore or, with `endpoint` and `binding`, there."""
 
     keystore: KeystoreAccess
     alias: str
     algorithm: KeyAlgorithm
     common_name: str
     names: list[str]
+    endpoint: EndpointAccess | None = None
+    binding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,22 +163,26 @@ class PreparedKey:
     """The CSR; the key stays where it was made."""
 
     csr_pem: str
+    key_place: KeyPlace = KeyPlace.GATEWAY
 
 
 @dataclass(frozen=True)
 class DiscardKey:
-    """Delete a key that nothing will use."""
+    """Delete a key that nothing will use, in the keystore or at the endpoint."""
 
     keystore: KeystoreAccess
     alias: str
+    endpoint: EndpointAccess | None = None
+    binding: str | None = None
 
 
 @dataclass(frozen=True)
 class AcceptCsr:
-    """The CSR that came back, to be checked and kept."""
+    """The CSR that came back, to be checked and kept, and where its key is."""
 
     request_id: int
     csr_pem: str
+    key_place: KeyPlace = KeyPlace.GATEWAY
 
 
 @dataclass(frozen=True)
@@ -364,7 +384,7 @@ class InstallPlan:
 
 @dataclass(frozen=True)
 class InstallCertificate:
-    """Install on one binding. The gateway takes the key from its own keystore."""
+    """Install on one binding. The gateway takes the key from its own keystore, unless it was made at the endpoint."""
 
     request_id: int
     endpoint: EndpointAccess
@@ -373,6 +393,7 @@ class InstallCertificate:
     alias: str
     certificate_pem: str
     chain_pem: list[str]
+    key_place: KeyPlace = KeyPlace.GATEWAY
 
 
 @dataclass(frozen=True)
