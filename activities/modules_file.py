@@ -161,6 +161,8 @@ def _connector_obstacle(key: str, value: Any) -> tuple[str, str] | None:
             _REFERENCE.validate_python(credential)
         except ValidationError:
             return "credential", f"must be a reference ({FORMS}), not the secret itself"
+    if kind == modules.ENDPOINT and (wrong := _connection_obstacle(value)) is not None:
+        return wrong
     for word, connectors, type_name in _settings_of(kind, value):
         try:
             find(connectors, type_name).configure(value.get(word, {}))
@@ -170,13 +172,28 @@ def _connector_obstacle(key: str, value: Any) -> tuple[str, str] | None:
     return None
 
 
+def _connection_obstacle(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    try:
+        kind = find("endpoints", value["type"])
+    except Permanent as error:
+        return "type", error.message
+    connection, possible = value.get("connection", "local"), registry.connections(kind)
+    if connection in possible:
+        if connection == registry.OWN_INTERFACE and value.get("connection_settings"):
+            return "connection_settings", f"{kind.title} is reached by its own interface and has none"
+        return None
+    if connection in registry.installed("hosts"):
+        return "connection", f"{kind.title} can't be connected by {connection}; choose {' or '.join(possible)}"
+    return None  # told by the settings
+
+
 def _settings_of(kind: str, value: Mapping[str, Any]) -> list[tuple[str, Kind, str]]:
     if kind == modules.KEYSTORE:
         return [("settings", "keystores", value["type"])]
-    return [
-        ("settings", "endpoints", value["type"]),
-        ("connection_settings", "hosts", value.get("connection", "local")),
-    ]
+    found: list[tuple[str, Kind, str]] = [("settings", "endpoints", value["type"])]
+    if (connection := value.get("connection", "local")) != registry.OWN_INTERFACE:
+        found.append(("connection_settings", "hosts", connection))
+    return found
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

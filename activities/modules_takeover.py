@@ -17,6 +17,7 @@ from model.tables import (
     CertificateRequest,
     Endpoint,
     EndpointBinding,
+    EndpointGroupMember,
     Gateway,
     Installation,
     Keystore,
@@ -118,6 +119,8 @@ def _endpoint_value(row: Endpoint) -> dict[str, Any]:
         "install": str(row.install_mode),
         "credential": row.credential,
         "window": window if row.window_cron else None,
+        "key_at_endpoint": row.key_at_endpoint,
+        "verify_from_manager": row.verify_from_manager,
     }
 
 
@@ -156,6 +159,8 @@ def _take_endpoint(session: Session, gateway: Gateway, name: str, value: Any) ->
     window = value.get("window", {})
     row.window_cron, row.window_zone = window.get("cron"), window.get("zone", "UTC")
     row.window_minutes = window.get("minutes", 60)
+    row.key_at_endpoint = value.get("key_at_endpoint", False)
+    row.verify_from_manager = value.get("verify_from_manager", False)
     session.add(row)
     session.flush()
     return what
@@ -166,7 +171,7 @@ def _forget(session: Session, row: Endpoint) -> None:
     for request in session.exec(select(CertificateRequest).where(CertificateRequest.endpoint_id == row.id)).all():
         request.endpoint_id = None
         session.add(request)
-    for table in (Installation, EndpointBinding):
+    for table in (Installation, EndpointBinding, EndpointGroupMember):
         for one in session.exec(select(table).where(table.endpoint_id == row.id)).all():
             session.delete(one)
     session.flush()

@@ -18,7 +18,16 @@ from model import access, audit, messages, naming
 from model.errors import Conflict, InvalidInput
 from model.rules import windows
 from model.states import EndpointStatus, InstallMode
-from model.tables import Certificate, CertificateRequest, Endpoint, EndpointBinding, Gateway, Installation
+from model.tables import (
+    Certificate,
+    CertificateRequest,
+    Endpoint,
+    EndpointBinding,
+    EndpointGroup,
+    EndpointGroupMember,
+    Gateway,
+    Installation,
+)
 from operations import asking, lookup
 from operations.context import Context
 from operations.gateways import require_custody
@@ -55,6 +64,8 @@ class EndpointRow:
     discovered_at: datetime | None
     tested_at: datetime | None
     bindings: int
+    key_at_endpoint: bool = False
+    verify_from_manager: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,18 +83,21 @@ class BindingRow:
 
 @dataclass(frozen=True)
 class NewEndpoint:
-    """What an endpoint is made of. Settings are the connector's own, as words: lists and numbers as JSON."""
+    """What an endpoint is made of. Settings are the connector's own, as words: lists and numbers as JSON. `connection`
+    None: this machine, where the type works over it, else its only way."""
 
     gateway: str | int
     name: str
     type: str
-    connection: str = "local"
+    connection: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     connection_settings: Mapping[str, str] = field(default_factory=dict)
     install: InstallMode = InstallMode.AUTO
     window_cron: str | None = None
     window_zone: str = "UTC"
     window_minutes: int = 60
+    key_at_endpoint: bool = False
+    verify_from_manager: bool = False
 
 
 def types() -> dict[str, str]:
@@ -136,14 +150,17 @@ def add(context: Context, new: NewEndpoint) -> EndpointRow:
 
 def checked(owner: Gateway, new: NewEndpoint) -> Endpoint:
     """A new endpoint that keeps the rules, not kept yet. Raises `InvalidInput`."""
+    connection = checked_connection(new.type, new.connection)
     row = Endpoint(
         gateway_id=identity(owner),
         name=checked_name(new.name, "An endpoint's name", _LONGEST_NAME),
         type=new.type,
-        connection=new.connection,
+        connection=connection,
         settings=checked_settings("endpoints", new.type, new.settings),
-        connection_settings=checked_settings("hosts", new.connection, new.connection_settings),
+        connection_settings=_checked_host(connection, new.connection_settings),
         install_mode=new.install,
+        key_at_endpoint=new.key_at_endpoint,
+        verify_from_manager=new.verify_from_manager,
     )
     _set_window(row, new.window_cron, new.window_zone, new.window_minutes)
     return row
@@ -183,6 +200,8 @@ class EndpointChange:
     window_cron: str | None = None
     window_zone: str | None = None
     window_minutes: int | None = None
+    key_at_endpoint: bool | None = None
+    verify_from_manager: bool | None = None
 
 
 def edit(context: Context, gateway: str | int, which: str | int, change: EndpointChange) -> EndpointRow:
@@ -201,10 +220,15 @@ def edit(context: Context, gateway: str | int, which: str | int, change: Endpoin
         if change.settings is not None:
             row.settings = checked_settings("endpoints", row.type, change.settings, row.settings)
         if change.connection is not None and change.connection != row.connection:
-            row.connection, row.connection_settings = change.connection, {}
+            row.connection, row.connection_settings = checked_connection(row.type, change.connection), {}
         given = change.connection_settings
         if given is not None or change.connection is not None:
-            row.connection_settings = checked_settings("hosts", row.connection, given or {}, row.connection_settings)
+            row.connection_settings = _checked_host(row.connection, given or {}, row.connection_settings)
+        if change.key_at_endpoint and not row.key_at_endpoint:
+            _refuse_grouped(session, row)
+        row.key_at_endpoint = row.key_at_endpoint if change.key_at_endpoint is None else change.key_at_endpoint
+        if change.verify_from_manager is not None:
+            row.verify_from_manager = change.verify_from_manager
         row.install_mode = change.install or row.install_mode
         cron = row.window_cron if change.window_cron is None else change.window_cron
         _set_window(row, cron, change.window_zone or row.window_zone, change.window_minutes or row.window_minutes)
@@ -229,9 +253,11 @@ def remove(context: Context, gateway: str | int, which: str | int) -> None:
             .join(Certificate, col(Certificate.id) == col(Installation.certificate_id))
             .where(Installation.endpoint_id == number)
         ).all()
+        grouped = session.exec(select(EndpointGroupMember).where(EndpointGroupMember.endpoint_id == number)).all()
         refuse_if_used(
             f"Endpoint {name} of gateway {owner.name}",
             {
+                "place of a group": len(grouped),
                 "open request": sum(not request.closed for request in requests),
                 "active installation": sum(active for _, active in installations),
             },
@@ -285,6 +311,47 @@ def _asked(context: Context, gateway: str | int, endpoint: str | int, action: st
         row = lookup.endpoint(session, owner, endpoint)
         require_custody(context, session, owner, f"look at endpoints of gateway {owner.name}")
         return identity(row), row.name
+
+
+def connections_of(type_name: str) -> dict[str, str]:
+    """How endpoints of a type can be connected: name and title, the usual one first. Raises `InvalidInput`."""
+    try:
+        names = registry.connections(registry.find("endpoints", type_name))
+    except Permanent as error:
+        raise InvalidInput(error.message) from None
+    titles = {name: kind.title for name, kind in registry.installed("hosts").items()}
+    titles[registry.OWN_INTERFACE] = "Its own interface"
+    return {name: titles[name] for name in sorted(names, key=lambda name: (name != "local", name))}
+
+
+def checked_connection(type_name: str, wanted: str | None) -> str:
+    """The connection that is wanted, if the type works over it; None: the usual one. Raises `InvalidInput`."""
+    possible = connections_of(type_name)
+    if not possible:
+        raise InvalidInput(f"No connection is installed over which {type_name} works.")
+    if wanted is None:
+        return next(iter(possible))
+    if wanted not in possible:
+        title = registry.find("endpoints", type_name).title
+        raise InvalidInput(f"{title} can't be connected by {wanted!r}; choose {' or '.join(possible)}.")
+    return wanted
+
+
+def _checked_host(connection: str, given: Mapping[str, str], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    if connection != registry.OWN_INTERFACE:
+        return checked_settings("hosts", connection, given, before)
+    if given:
+        raise InvalidInput("An endpoint that is reached by its own interface has no settings of a connection.")
+    return {}
+
+
+def _refuse_grouped(session: Session, row: Endpoint) -> None:
+    member = select(EndpointGroup.name).join(
+        EndpointGroupMember, col(EndpointGroupMember.group_id) == col(EndpointGroup.id)
+    )
+    name = session.exec(member.where(EndpointGroupMember.endpoint_id == row.id)).first()
+    if name is not None:
+        raise Conflict(f"{row.name} is in group {name}, which shares one key: take it out of the group first.")
 
 
 def checked_settings(
@@ -385,4 +452,6 @@ def _row(row: Endpoint, gateway: str, count: int) -> EndpointRow:
         discovered_at=row.discovered_at,
         tested_at=row.tested_at,
         bindings=count,
+        key_at_endpoint=row.key_at_endpoint,
+        verify_from_manager=row.verify_from_manager,
     )

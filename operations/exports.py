@@ -53,6 +53,8 @@ def endpoints_csv(context: Context) -> str:
                 "type": row.type,
                 "connection": row.connection,
                 "install": str(row.install_mode),
+                "key_at_endpoint": "yes" if row.key_at_endpoint else "",
+                "verify_from_manager": "yes" if row.verify_from_manager else "",
                 "window_cron": row.window_cron or "",
                 "window_zone": row.window_zone if row.window_cron else "",
                 "window_minutes": str(row.window_minutes) if row.window_cron else "",

@@ -43,6 +43,8 @@ ENDPOINT_COLUMNS = (
     Column("window_cron"),
     Column("window_zone"),
     Column("window_minutes"),
+    Column("key_at_endpoint"),
+    Column("verify_from_manager"),
     Column("settings"),
     Column("connection_settings"),
     Column("settings.", prefix=True),
@@ -295,13 +297,15 @@ def _endpoint(record: Record, lines: dict[tuple[int, str], int], known: _Remembe
         gateway=owner.name,
         name=cells["name"],
         type=_word(cells, "type"),
-        connection=_word(cells, "connection", "local"),
+        connection=_word(cells, "connection") or None,
         settings=_settings(cells, "settings"),
         connection_settings=_settings(cells, "connection_settings"),
         install=_install(_word(cells, "install", "auto")),
         window_cron=_word(cells, "window_cron") or None,
         window_zone=_word(cells, "window_zone", "UTC"),
         window_minutes=_minutes(_word(cells, "window_minutes", "60")),
+        key_at_endpoint=_flag(cells, "key_at_endpoint"),
+        verify_from_manager=_flag(cells, "verify_from_manager"),
     )
     row = endpoints.checked(owner, new)
     key = (identity(owner), row.name)
@@ -316,12 +320,21 @@ def _endpoint(record: Record, lines: dict[tuple[int, str], int], known: _Remembe
         "connection": there.connection == row.connection,
         "settings": there.settings == row.settings,
         "settings of the connection": there.connection_settings == row.connection_settings,
+        "place of its keys": there.key_at_endpoint == row.key_at_endpoint,
+        "verification by the manager": there.verify_from_manager == row.verify_from_manager,
         "way to install": there.install_mode == row.install_mode,
         "maintenance window": there.window_cron == row.window_cron
         and (not row.window_cron or (there.window_zone, there.window_minutes) == (row.window_zone, row.window_minutes)),
     }
     what = f"endpoint {row.name!r} of gateway {owner.name}"
     return _same(record.line, row.name, identity(there), what, others, owner.name)
+
+
+def _flag(cells: Mapping[str, str], column: str) -> bool:
+    word = _word(cells, column, "no").casefold()
+    if word not in ("yes", "no", "true", "false"):
+        raise InvalidInput(f"The column {column} holds yes or no, not {word[:40]!r}.")
+    return word in ("yes", "true")
 
 
 def _settings(cells: Mapping[str, str], column: str) -> dict[str, str]:

@@ -17,9 +17,16 @@ from model.errors import InvalidInput, NotPermitted, Unavailable
 from model.keys import KeyAlgorithm
 from model.rules import names
 from model.rules.permissions import Scope
-from model.states import InstallMode, InstallState, Privilege
-from model.tables import CertificateAuthority, CertificateProfile, CertificateRequest, Endpoint, EndpointBinding
-from operations import lookup
+from model.states import InstallMode, InstallState, KeyPlace, Privilege
+from model.tables import (
+    CertificateAuthority,
+    CertificateProfile,
+    CertificateRequest,
+    Endpoint,
+    EndpointBinding,
+    EndpointGroup,
+)
+from operations import groups, lookup
 from operations.context import Context
 from operations.lookup import identity
 from operations.requests import RequestDetail, show
@@ -30,7 +37,8 @@ _LONGEST_COMMENT = 1024
 
 @dataclass(frozen=True)
 class NewRequest:
-    """What a request is made of, in the words of the form and the command line."""
+    """What a request is made of, in the words of the form and the command line. `group` in place of an endpoint: the
+    certificate is installed on all of its bindings."""
 
     common_name: str
     organization: str
@@ -45,6 +53,7 @@ class NewRequest:
     install: InstallMode | None = None
     comments: str = ""
     keystore: str | int | None = None
+    group: str | int | None = None
 
 
 async def submit(context: Context, new: NewRequest) -> RequestDetail:
@@ -124,10 +133,15 @@ def _checked(context: Context, session: Session, new: NewRequest, wanted: list[s
     if not authority.active:
         raise InvalidInput(f"CA {authority.name} is switched off: choose another one.")
     names.check_allowed(wanted, profile.allowed_names)
+    if new.group is not None and (new.endpoint or new.binding):
+        raise InvalidInput("A certificate is for an endpoint or for a group: name one of them.")
+    group = groups.find(session, gateway, new.group) if new.group is not None else None
     endpoint = lookup.endpoint(session, gateway, new.endpoint) if new.endpoint else None
     binding = _binding(session, endpoint, new.binding, wanted) if endpoint else None
     if endpoint is None and new.binding:
         raise InvalidInput("A binding was given without its endpoint: name the endpoint too.")
+    if group is not None:
+        endpoint, binding = _first_of(session, group, wanted)
     keystore = lookup.keystore(session, gateway, new.keystore) if new.keystore is not None else None
     now = context.clock()
     return CertificateRequest(
@@ -142,6 +156,8 @@ def _checked(context: Context, session: Session, new: NewRequest, wanted: list[s
         gateway_id=identity(gateway),
         endpoint_id=identity(endpoint) if endpoint else None,
         binding=binding,
+        group_id=group.id if group else None,
+        key_place=KeyPlace.ENDPOINT if endpoint and endpoint.key_at_endpoint else KeyPlace.GATEWAY,
         keystore_id=keystore.id if keystore else None,
         key_algorithm=new.key_algorithm or profile.key_algorithm,
         install_mode=new.install or (endpoint.install_mode if endpoint else InstallMode.AUTO),
@@ -183,6 +199,25 @@ def _binding(session: Session, endpoint: Endpoint, asked: str | None, wanted: li
         missing = ", ".join(name for name in found.names if not any(x509.covers(given, name) for given in wanted))
         raise InvalidInput(f"The certificate would not cover {missing}, which {asked} answers to: add it to the names.")
     return found.binding
+
+
+def _first_of(session: Session, group: EndpointGroup, wanted: list[str]) -> tuple[Endpoint, str]:
+    """The first binding of a group, all of whose hosts the certificate must cover."""
+    members = groups.bindings_of(session, group)
+    if not members:
+        raise InvalidInput(f"Group {group.name} has no bindings: add some first.")
+    for member, binding in members:
+        name = session.get_one(Endpoint, member.endpoint_id).name
+        if binding is None:
+            raise InvalidInput(f"{member.binding} of {name} is not there any more: take it out of group {group.name}.")
+        if not _covered(binding, wanted):
+            missing = ", ".join(one for one in binding.names if not any(x509.covers(given, one) for given in wanted))
+            raise InvalidInput(
+                f"The certificate would not cover {missing}, which {member.binding} of {name} answers to: add it to "
+                "the names."
+            )
+    first, _ = members[0]
+    return session.get_one(Endpoint, first.endpoint_id), first.binding
 
 
 def _covered(binding: EndpointBinding, wanted: list[str]) -> bool:

@@ -31,8 +31,13 @@ LARGEST = 256 * 1024
 
 _LONGEST = {ENDPOINT: 512, KEYSTORE: 128}
 _LONGEST_COMMENT = 256
+# What an endpoint may be besides: yes or no.
+FLAGS = ("key_at_endpoint", "verify_from_manager")
 _KNOWN = {
-    ENDPOINT: {"type", "connection", "settings", "connection_settings", "install", "credential", "window"},
+    ENDPOINT: {
+        *("type", "connection", "settings", "connection_settings", "install", "credential", "window"),
+        *FLAGS,
+    },
     KEYSTORE: {"type", "settings"},
 }
 _WINDOW = {"cron", "zone", "minutes"}
@@ -296,6 +301,7 @@ def normal(value: Mapping[str, Any] | str) -> Any:
         "connection_settings": {},
         "install": str(InstallMode.AUTO),
         "window": {},
+        **dict.fromkeys(FLAGS, False),
     }
     window = kept.get("window")
     if isinstance(window, dict):
@@ -327,6 +333,9 @@ def obstacle(key: str, value: Any) -> tuple[str, str] | None:
             return word, f"must be a text of 1 to {longest} characters"
     if value.get("install", "auto") not in list(InstallMode):
         return "install", f"must be {' or '.join(InstallMode)}"
+    for word in FLAGS:
+        if not isinstance(value.get(word, False), bool):
+            return word, "must be true or false"
     for word in ("settings", "connection_settings"):
         given = value.get(word, {})
         if not isinstance(given, Mapping):
