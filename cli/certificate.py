@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,11 +26,13 @@ from cli.common import (
     write_new,
 )
 from connectors.ca.contract import RevocationReason
-from model.errors import Unavailable
+from model.errors import Conflict, InvalidInput, Unavailable
 from model.states import CertificateStatus, OrderWay
 
 if TYPE_CHECKING:
+    from model.messages import VerificationCount
     from operations.certificates import CertificateDetail
+    from operations.context import Context
 
 certificates = typer.Typer(
     no_args_is_help=True, help="Issued certificates: look, download, renew, replace, revoke, import."
@@ -104,6 +107,7 @@ def show_certificate(number: Number, as_json: Json = False) -> None:
         "Installed": "\n".join(
             f"{one.endpoint} {one.binding}: {one.state}, {one.verification or 'not verified'}; "
             f"served before {one.served_before or 'nothing'}, after {one.served_after or 'nothing'}"
+            + "".join(f"\n  {seen['seen_from']}: {seen['message']}" for seen in one.sightings)
             for one in detail.installations
         ),
         "CA": detail.order.ca,
@@ -118,6 +122,47 @@ def show_certificate(number: Number, as_json: Json = False) -> None:
         "Revoked": f"{shown(detail.revoked_at)} ({detail.revocation_reason})" if detail.revoked_at else None,
     }
     emit_fields(value, as_json, fields)
+
+
+@certificates.command("verify")
+def verify_certificates(
+    number: Annotated[int | None, typer.Argument(metavar="ID", help="The certificate's number.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are in use and that you may install.")] = False,
+    gateway: Annotated[str | None, typer.Option(help="With --all: only what this gateway installed.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look again whether a certificate is served everywhere it is installed, by TLS handshakes, now."""
+    from operations import verification as operations
+
+    if (number is None) != everything:
+        raise InvalidInput("Name a certificate, or all of them with --all.")
+    with acting() as context:
+        count = run(_verified(context, gateway) if number is None else operations.certificate(context, number))
+    if as_json:
+        emit_json(count)
+    if count.failed:
+        raise Conflict(
+            f"{count.failed} of {count.looked} do not serve what they should: `certgate certificate show` and the "
+            "audit tell what was seen."
+        )
+    say(f"{count.looked} looked at: all serve what they should.")
+
+
+async def _verified(context: Context, gateway: str | None) -> VerificationCount:
+    from operations import gateways
+    from operations import verification as operations
+
+    owner = gateways.find(context, gateway) if gateway else None
+    workflow_id = await operations.everything(context, owner)
+    told = -1
+    while True:
+        count, over = await operations.progress(context, workflow_id)
+        if count.looked != told:
+            told = count.looked
+            say(f"{count.looked} looked at, {count.failed} of them not as they should be.")
+        if over:
+            return count
+        await asyncio.sleep(0.5)
 
 
 def _order(detail: CertificateDetail) -> str:
@@ -175,7 +220,6 @@ def renew_certificate(
     from cli.request import ended
     from operations import certificates as operations
     from operations import requests
-    from operations.context import Context
 
     async def work(context: Context) -> int:
         request_id = await operations.renew(context, number)
@@ -213,7 +257,6 @@ def replace_certificate(
     from cli.request import ended
     from operations import certificates as operations
     from operations import requests
-    from operations.context import Context
     from operations.replacement import Replacement, replace
 
     wanted = Replacement(reason, new_key, profile, str(revocation_reason) if revoke_old else None)

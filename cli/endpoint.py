@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, pairs, plain, run, say
 from model.errors import Conflict
 from model.states import InstallMode
+
+if TYPE_CHECKING:
+    from operations.context import Context
 
 endpoints = typer.Typer(no_args_is_help=True, help="Endpoints: the products that serve certificates.")
 
@@ -71,6 +74,8 @@ def show_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
         "Of connection": row.connection_settings,
         "Install": row.install_mode,
         "Window": row.window,
+        "Keys": "made at the endpoint" if row.key_at_endpoint else "made at the gateway",
+        "Verified from": "gateway and manager" if row.verify_from_manager else "gateway",
         "Status": row.status,
         "Last error": row.last_error,
         "Cure": row.last_cure,
@@ -86,13 +91,21 @@ def add_endpoint(
     gateway: Gateway,
     name: Annotated[str, typer.Option("--name", help="1 to 512 characters.")],
     type_name: Annotated[str, typer.Option("--type", help="The kind of product, such as nginx.")],
-    connection: Annotated[str, typer.Option(help="How the gateway reaches it.")] = "local",
+    connection: Annotated[
+        str | None, typer.Option(help="How the gateway reaches it: local, ssh, winrm or rest; else the usual way.")
+    ] = None,
     setting: Set = None,
     connection_setting: SetConnection = None,
     install: Install = InstallMode.AUTO,
     window: Annotated[str | None, typer.Option(metavar="CRON", help="When a maintenance window opens.")] = None,
     window_zone: Annotated[str, typer.Option(help="The window's time zone, such as Europe/Berlin.")] = "UTC",
     window_minutes: Annotated[int, typer.Option(help="How long the window is open.")] = 60,
+    key_at_endpoint: Annotated[
+        bool, typer.Option("--key-at-endpoint", help="Keys are made there, and never cross the network.")
+    ] = False,
+    verify_from_manager: Annotated[
+        bool, typer.Option("--verify-from-manager", help="The manager may look at what is served too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Add an endpoint. What it serves is found by `certgate endpoint discover`."""
@@ -112,6 +125,8 @@ def add_endpoint(
             window_cron=window,
             window_zone=window_zone,
             window_minutes=window_minutes,
+            key_at_endpoint=key_at_endpoint,
+            verify_from_manager=verify_from_manager,
         )
         row = operations.add(context, new)
     if as_json:
@@ -131,6 +146,13 @@ def edit_endpoint(
     window: Annotated[str | None, typer.Option(metavar="CRON", help="Empty takes the window away.")] = None,
     window_zone: Annotated[str | None, typer.Option(help="The window's time zone.")] = None,
     window_minutes: Annotated[int | None, typer.Option(help="How long the window is open.")] = None,
+    key_at_endpoint: Annotated[
+        bool | None, typer.Option("--key-at-endpoint/--key-at-gateway", help="Where keys are made.")
+    ] = None,
+    verify_from_manager: Annotated[
+        bool | None,
+        typer.Option("--verify-from-manager/--verify-from-gateway", help="Who looks at what is served."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change an endpoint. An empty setting (--set KEY=) takes it back to its default."""
@@ -146,6 +168,8 @@ def edit_endpoint(
         window_cron=window,
         window_zone=window_zone,
         window_minutes=window_minutes,
+        key_at_endpoint=key_at_endpoint,
+        verify_from_manager=verify_from_manager,
     )
     with acting() as context:
         row = operations.edit(context, gateways.find(context, gateway), name, change)
@@ -188,6 +212,40 @@ def try_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
     if report.problem is not None:
         raise Conflict(f"{report.problem} {report.cure or ''}".strip())
     say(f"The connection to {name} is good.")
+
+
+@endpoints.command("rollback")
+def roll_back_endpoint(
+    name: Name,
+    gateway: Gateway,
+    binding: Annotated[str | None, typer.Option(help="Which place of the endpoint; else the only one in use.")] = None,
+    comment: Annotated[str, typer.Option(help="For the record, at most 1024 characters.")] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch the request until it has ended or needs a person.")
+    ] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Go back to the certificate that was in use before. It is a request: it is approved as any other, and installed in
+    the maintenance window; nothing is ordered."""
+    from operations import gateways
+
+    with acting() as context:
+        owner = gateways.find(context, gateway)
+        confirm(f"Put the certificate back that {name} of gateway {gateway} served before?", yes)
+        code = run(_rolled_back(context, owner, name, binding, comment, wait, as_json))
+    raise typer.Exit(code)
+
+
+async def _rolled_back(
+    context: Context, gateway: int, name: str, binding: str | None, comment: str, wait: bool, as_json: bool
+) -> int:
+    from cli.request import ended
+    from operations import rollback
+
+    detail = await rollback.roll_back(context, gateway, name, binding, comment)
+    say(f"Request {detail.id} puts certificate {detail.issued_fingerprint} back (workflow {detail.workflow_id}).")
+    return await ended(context, detail, wait, as_json)
 
 
 @endpoints.command("remove")

@@ -104,7 +104,8 @@ class OrderView:
 
 @dataclass(frozen=True)
 class InstallationView:
-    """What was tried on a binding, and what handshakes showed before and after (fingerprints)."""
+    """What was tried on a binding, and what handshakes showed before and after (fingerprints). `sightings` are those of
+    the last verification: who looked where, and what was seen."""
 
     endpoint: str
     binding: str
@@ -116,6 +117,10 @@ class InstallationView:
     message: str | None
     updated_at: datetime
     steps: list[dict[str, str]] = field(default_factory=list)
+    sightings: list[dict[str, Any]] = field(default_factory=list)
+    verified_at: datetime | None = None
+    installed_at: datetime | None = None
+    endpoint_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -503,4 +508,8 @@ def _installation(row: Installation, endpoint: str) -> InstallationView:
         message=row.message,
         updated_at=row.updated_at,
         steps=list(row.steps),
+        sightings=list(row.sightings),
+        verified_at=row.verified_at,
+        installed_at=row.installed_at,
+        endpoint_id=row.endpoint_id,
     )

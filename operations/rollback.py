@@ -71,10 +71,12 @@ async def roll_back(
         row = lookup.endpoint(session, owner, endpoint)
         place = binding if binding is not None else _only(session, row)
         current, previous, refused = _found(context, session, row, place)
+        for one in (current, previous):
+            if one is not None:
+                scope = Scope(one.organization_id, one.department_id)
+                context.require(Privilege.INSTALL, scope, f"roll back {place} of {row.name}")
         if refused is not None or current is None or previous is None:
             raise Conflict(refused or f"Nothing was served on {place} of {row.name} before.")
-        scope = Scope(previous.organization_id, previous.department_id)
-        context.require(Privilege.INSTALL, scope, f"roll back {place} of {row.name}")
         request = _request(context, session, owner, current, previous, comment)
         session.add(request)
         session.flush()

@@ -35,6 +35,8 @@ from model.tables import (
     Department,
     Endpoint,
     EndpointBinding,
+    EndpointGroup,
+    EndpointGroupMember,
     Fact,
     Gateway,
     Installation,
@@ -163,6 +165,13 @@ def fill(database: Database) -> None:
         session.add(endpoint)
         session.flush()
         session.add(EndpointBinding(endpoint_id=number_of(endpoint), binding="a:443", names=["a.example"]))
+        group = EndpointGroup(gateway_id=gateways["alpha"], name="web")
+        session.add(group)
+        session.flush()
+        member = EndpointGroupMember(
+            group_id=number_of(group), position=0, endpoint_id=number_of(endpoint), binding="a:443"
+        )
+        session.add(member)
 
         authority = CertificateAuthority(name="private", type="private", settings={"name": "tests"})
         session.add(authority)

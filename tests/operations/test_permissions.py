@@ -41,6 +41,7 @@ from operations import (
     gateway_changes,
     gateway_delegation,
     gateways,
+    groups,
     health,
     identity,
     imports,
@@ -57,12 +58,14 @@ from operations import (
     replacement,
     requests,
     roles,
+    rollback,
     sessions,
     single_sign_on,
     standing,
     submission,
     trust,
     trust_expiry,
+    verification,
 )
 from operations.context import Context
 from tests import pki
@@ -124,6 +127,7 @@ def names(rows: list[Any]) -> set[str]:
 
 
 NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
+NEW_GROUP = groups.NewGroup("alpha", "second", [("nginx", "a:443")])
 NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
 NEW_IMPORT = certificate_import.NewImport("private", "Alpha", "alpha")
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
@@ -292,6 +296,23 @@ TABLE: dict[str, Row] = {
     "endpoints.remove": Row(lambda c, r: endpoints.remove(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "endpoints.discover": Row(lambda c, r: endpoints.discover(c, "alpha", "nginx"), OK, OK, REFUSED, REFUSED, HIDDEN),
     "endpoints.test": Row(lambda c, r: endpoints.test(c, "alpha", 1), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "groups.listing": Row(lambda c, r: names(groups.listing(c)), {"web"}, {"web"}, {"web"}, {"web"}, set()),
+    "groups.show": Row(lambda c, r: groups.show(c, "alpha", "web"), stranger=HIDDEN),
+    "groups.add": Row(lambda c, r: groups.add(c, NEW_GROUP), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "groups.edit": Row(
+        lambda c, r: groups.edit(c, "alpha", "web", groups.GroupChange(at_once=2)), OK, OK, REFUSED, REFUSED, HIDDEN
+    ),
+    "groups.remove": Row(lambda c, r: groups.remove(c, "alpha", "web"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "rollback.preview": Row(lambda c, r: rollback.preview(c, "alpha", "nginx", "a:443"), stranger=HIDDEN),
+    "rollback.bindings_with_previous": Row(
+        lambda c, r: len(rollback.bindings_with_previous(c, "alpha", "nginx")), 1, 1, 1, 1, HIDDEN
+    ),
+    "rollback.roll_back": Row(
+        lambda c, r: rollback.roll_back(c, "alpha", "nginx", "a:443"), bare=REFUSED, stranger=HIDDEN
+    ),
+    "verification.certificate": Row(lambda c, r: verification.certificate(c, 1), bare=REFUSED, stranger=HIDDEN),
+    "verification.everything": Row(lambda c, r: verification.everything(c, "alpha"), bare=REFUSED, stranger=HIDDEN),
+    "verification.progress": Row(lambda c, r: verification.progress(c, f"verification-all-{c.actor.login}")),
     "keystores.listing": Row(
         lambda c, r: {row.gateway for row in keystores.listing(c)},
         mrao={"general", "alpha", "web", "beta"},
