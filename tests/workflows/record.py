@@ -44,12 +44,15 @@ from operations import (
     enrollment,
     gateway_changes,
     gateway_news,
+    groups,
     joining,
     keystores,
     modules,
+    rollback,
     tokens,
     trust,
     trust_news,
+    verification,
 )
 from operations.campaign_selection import Plan, Selection
 from tests import pki
@@ -70,7 +73,7 @@ async def main(release: str) -> None:
     with tempfile.TemporaryDirectory(prefix="certgate-histories-") as folder:
         place = Path(folder)
         (place / "nginx").mkdir()
-        with DisposableNginx(place / "nginx", ["www.example.org"]) as nginx:
+        with DisposableNginx(place / "nginx", ["www.example.org", "web.example.org"]) as nginx:
             async with world(place) as made:
                 await record(made, nginx, release)
 
@@ -172,6 +175,7 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await record_syncs(made, keep)
     await record_changes(made, keep)
     await record_chain(made, keep)
+    await record_endpoints(made, nginx, keep)
 
     with made.database.write() as session:
         session.add(Gateway(name="branch", name_key="branch", created_at=made.clock()))
@@ -311,6 +315,38 @@ async def record_chain(made: World, keep: Callable[[str, WorkflowHandle[Any, Any
         )
     await made.workflow(number).result()
     await keep("request-chain-completed", made.workflow(number))
+
+
+async def record_endpoints(
+    made: World, nginx: DisposableNginx, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]
+) -> None:
+    """A group whose canary is watched and whose rest has a window, its verification, and its way back."""
+    context = made.context("alice")
+    names = [site.name for site in nginx.sites]
+    await made.endpoint(nginx, "first")
+    await made.endpoint(nginx, "second", window_cron="0 0 29 2 *", window_minutes=1)
+    members = [(name, site.binding_id) for name, site in zip(("first", "second"), nginx.sites, strict=True)]
+    groups.add(context, groups.NewGroup(made.gateway_id, "both", members, soak_seconds=1))
+    for name in ("request-group-window", "request-group-served"):
+        number = await made.submit(names[0], names=names, group="both")
+        await made.until(number, state=InstallState.KEY_READY)
+        await made.say(number, "approve")
+        await wait_until(lambda number=number: "maintenance window" in (made.show(number).reason or ""))  # type: ignore[misc]
+        if name.endswith("window"):
+            await keep(name, made.workflow(number))
+        await made.say(number, "install")
+        await made.workflow(number).result()
+    await keep("request-group-served", made.workflow(number))
+    issued = next(row.id for row in made.rows(Certificate) if row.request_id == number)
+    await verification.certificate(context, issued)
+    await keep("verification", made.client.get_workflow_handle(naming.verification_workflow(str(issued))))
+    back = await rollback.roll_back(context, made.gateway_id, "first", members[0][1])
+    await made.until(back.id, state=InstallState.KEY_READY)
+    await made.say(back.id, "approve")
+    await wait_until(lambda: "maintenance window" in (made.show(back.id).reason or ""))
+    await made.say(back.id, "install")
+    await made.workflow(back.id).result()
+    await keep("request-rollback", made.workflow(back.id))
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
