@@ -108,7 +108,8 @@ class Web:
 
     `base_url` has the scheme ``https`` (``http`` only where `plain` is True: for loopback and for what is signed in
     itself). `ca_file` (PEM) is trusted besides the public roots; `certificate` are the files of a client certificate
-    and its key, `passphrase` that of the key. `headers` go with each request.
+    and its key, `passphrase` that of the key. `headers` go with each request. `server_name` is what the server's
+    certificate must name, where that is not the host of `base_url`.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Web:
         largest: int = LARGEST_ANSWER,
         addresses: Addresses = EVERY,
         plain: bool = False,
+        server_name: str | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in (("https", "http") if plain else ("https",)) or not parts.hostname:
@@ -136,6 +138,7 @@ class Web:
         self._ca_file, self._certificate, self._passphrase = ca_file, certificate, passphrase
         self._headers = {"user-agent": _AGENT, **(headers or {})}
         self._patience, self._largest, self._addresses = patience, largest, addresses
+        self._server_name = server_name
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -210,7 +213,7 @@ class Web:
         if place(url) != place(self._base):
             raise AuthorityFault(f"{self.where} names an address on another server: that is not followed.")
         sent = {**self._headers, **(headers or {})}
-        extensions: dict[str, Any] = {}
+        extensions: dict[str, Any] = {"sni_hostname": self._server_name} if self._server_name else {}
         if not self._addresses.every:
             url, sent["host"], extensions["sni_hostname"] = await self._pinned(url)
         try:
