@@ -40,6 +40,16 @@ def sectigo(port: Port = 0, faults: FaultsOption = DEFAULT_SEED) -> None:
     _serve("sectigo", port, faults)
 
 
+@simulate.command("f5")
+def f5(port: Port = 0, faults: FaultsOption = DEFAULT_SEED) -> None:
+    """Simulate a pair of F5 BIG-IP units until Ctrl-C; prints its address and credentials as one JSON value.
+
+    Its virtual servers really speak TLS, on loopback. Faults are on unless told otherwise: busy, expired tokens, cut
+    connections, transactions that are gone. See docs/simulators.md.
+    """
+    _serve("f5", port, faults)
+
+
 def _serve(name: str, port: int, faults: str) -> None:
     if faults != "off" and not (faults.isascii() and faults.isdigit() and len(faults) <= 18):
         raise InvalidInput("--faults takes the word off, or a seed: a whole number such as 7.")

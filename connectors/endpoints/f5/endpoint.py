@@ -65,9 +65,9 @@ class F5Endpoint:
         """How people know it."""
         return f"{TITLE} {self._settings.address}"
 
-    async def close(self) -> None:
-        """Sign out at once; otherwise that is done a few seconds after the last use."""
-        await self._session.close()
+    async def sign_out(self) -> None:
+        """At once; otherwise that is done a few seconds after the last use."""
+        await self._session.sign_out()
 
     # Looking.
 
@@ -91,9 +91,8 @@ class F5Endpoint:
         )
 
     async def check(self, place: Place | None = None, /) -> None:
-        """Whether the device has loaded its configuration, and nobody else's changes wait to be synchronized."""
+        """Whether nobody else's changes wait to be synchronized; a device checks its configuration at each change."""
         async with self._session as session:
-            await self._require_ready(session)
             if self._settings.device_group is not None:
                 await group.require_unchanged_elsewhere(session, self._settings.device_group)
             if place is not None and place.form != NEW_CLIENT_SSL:

@@ -1,9 +1,9 @@
-"""A signed-in conversation with iControl REST: one token, renewed when the device forgets it, given back when idle.
+"""A signed-in conversation with iControl REST: a token, renewed when the device forgets it, given back when idle.
 
-The device knows a limited number of tokens (F5 K: "maximum active login tokens"), so a `Session` keeps one and ends it
-a few seconds after the last use. A refused login is not tried again until the password is another one: devices lock
-users. A device that is busy (503) has done nothing and is asked again with growing pauses; connections that are cut are
-asked again only for what may be done twice.
+The device has a limited number of tokens for a user ("maximum active login tokens"), so all sessions of this process
+that sign in alike use the same one, and it is ended a few seconds after the last of them is left. A refused login is
+not tried again until the password is another one: devices lock users. A device that is busy (503) has done nothing and
+is asked again with growing pauses; where a connection is cut, only what may be done twice is.
 
 Sources: F5's "iControl REST User Guide" (authentication, transactions) and the vendor's Ansible collection f5_modules.
 """
@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -35,6 +36,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 IDLE_SECONDS = 5.0
 LONGEST_WORDS = 300
 _JUDGED = (401, 403, 500, 502, 503)
+# What the device says with a status of 401, too, where the user is known and may not do this.
+_UNAUTHORIZED = "Authorization failed"
 _CODE = re.compile(r"\b(0[0-9a-f]{7}):\d+: ")
 
 
@@ -56,7 +59,7 @@ class Refused(Permanent):
     @property
     def in_use(self) -> bool:
         """It can't be deleted because something uses it."""
-        return self.code in ("01071349", "01070320", "01070265", "01070712")
+        return self.code in ("01071349", "01070320", "01070265")
 
     @property
     def exists(self) -> bool:
@@ -64,10 +67,27 @@ class Refused(Permanent):
         return self.code == "01020066"
 
 
-class Session:
-    """Opening it connects to nothing. Any number of tasks may use it; it is used as a context.
+@dataclass
+class _Token:
+    """A token that is in use by `users` sessions, or waits for its end."""
 
-    `secret` gives the password each time one is needed.
+    value: str = field(repr=False)
+    users: int = 0
+    idle: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
+
+
+# By where, who, and what is signed in with (its SHA-256).
+_Key = tuple[str, str, str, str]
+_TOKENS: dict[_Key, _Token] = {}
+# A task that nobody holds may be collected before its end.
+_ENDING: set[asyncio.Task[None]] = set()
+
+
+class Session:
+    """Opening it connects to nothing. Any number of tasks may use it; it is used as a context, and what connections
+    there are end with the last one that leaves it.
+
+    `secret` gives the password when one is needed.
     """
 
     def __init__(self, settings: Settings, secret: Callable[[str], bytes]) -> None:
@@ -75,15 +95,13 @@ class Session:
         self._secret = secret
         self._users = 0
         self._web: Web | None = None
-        self._token: str | None = None
+        self._key: _Key | None = None
+        self._token: _Token | None = None
         self._refused: str | None = None
-        self._idle: tuple[asyncio.AbstractEventLoop, asyncio.TimerHandle] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def __aenter__(self) -> Session:
         self._users += 1
-        self._stay()
         return self
 
     async def __aexit__(
@@ -91,20 +109,16 @@ class Session:
     ) -> None:
         self._users -= 1
         if self._users == 0:
-            loop = asyncio.get_running_loop()
-            self._idle = loop, loop.call_later(IDLE_SECONDS, self._end)
+            self._leave()
+            web, self._web = self._web, None
+            if web is not None:
+                await web.close()
 
-    async def close(self) -> None:
-        """Give the token back and close the connections; the next use signs in again."""
-        self._stay()
-        token, self._token = self._token, None
-        web, self._web = self._web, None
-        if web is None:
-            return
-        if token is not None:
-            with suppress(ConnectorError):  # it ends by itself
-                await web.ask("DELETE", f"{TOKENS}/{token}", headers={TOKEN_HEADER: token}, passing=_JUDGED)
-        await web.close()
+    async def sign_out(self) -> None:
+        """Give the token back at once, unless somebody uses it."""
+        token = _TOKENS.get(self._key) if self._key is not None else None
+        if self._key is not None and token is not None and token.users == 0:
+            await _end(self._settings, self._key, token)
 
     async def get(self, path: str, query: Mapping[str, str | int] | None = None) -> dict[str, Any]:
         """GET. Raises `Refused` and the outcomes of `Web`, as all of these do."""
@@ -185,7 +199,7 @@ class Session:
         headers = {"accept": "application/json", **(more.pop("headers", None) or {})}
         token = await self._valid_token()
         answer = await self._ask(method, path, headers={**headers, TOKEN_HEADER: token}, **more)
-        if answer.status == 401:
+        if answer.status == 401 and not _words(answer).startswith(_UNAUTHORIZED):
             # It ended before its time, or another unit of the pair answers now. A new one that is refused as well is
             # no matter of time.
             await self._forget(token)
@@ -211,36 +225,43 @@ class Session:
 
     async def _ask(self, method: str, path: str, **more: Any) -> Answer:
         try:
-            return await self._opened().ask(method, path, passing=_JUDGED, **more)
+            if self._web is None:
+                self._web = _opened(self._settings)
+            return await self._web.ask(method, path, passing=_JUDGED, **more)
         except AuthorityFault as fault:
             raise Permanent(f"{fault.message} A BIG-IP does not answer so.") from None
-
-    def _opened(self) -> Web:
-        if self._web is None:
-            s = self._settings
-            self._web = Web(
-                TITLE,
-                s.base_url,
-                ca_file=s.ca_file,
-                server_name=s.certificate_name,
-                patience=s.timeout_seconds,
-                largest=LARGEST_ANSWER,
-            )
-        return self._web
 
     # --- the token ----------------------------------------------------------------------------------------------------
 
     async def _valid_token(self) -> str:
         async with self._locked():
-            if self._token is None:
-                self._token = await self._sign_in()
-            return self._token
+            if self._token is not None and self._key is not None and _TOKENS.get(self._key) is self._token:
+                return self._token.value
+            self._token = None
+            password = await asyncio.to_thread(self._secret, self._settings.password)
+            s, known = self._settings, hashlib.sha256(password).hexdigest()
+            self._key = (s.base_url, s.username, s.login_provider, known)
+            if self._key not in _TOKENS:
+                _TOKENS[self._key] = _Token(await self._sign_in(password, known))
+            token = self._token = _TOKENS[self._key]
+            token.users += 1
+            _stay(token)
+            return token.value
 
     async def _forget(self, used: str) -> None:
         async with self._locked():
             # Somebody else may have fetched a new one already.
-            if self._token == used:
-                self._token = None
+            if self._key is not None and (found := _TOKENS.get(self._key)) is not None and found.value == used:
+                del _TOKENS[self._key]
+
+    def _leave(self) -> None:
+        token, self._token = self._token, None
+        if token is None:
+            return
+        token.users -= 1
+        if token.users == 0 and self._key is not None and _TOKENS.get(self._key) is token:
+            loop, settings, key = asyncio.get_running_loop(), self._settings, self._key
+            token.idle = loop, loop.call_later(IDLE_SECONDS, _begin_to_end, settings, key, token)
 
     def _locked(self) -> asyncio.Lock:
         """One signs in while the others wait for it. A lock belongs to the loop that uses it."""
@@ -249,15 +270,12 @@ class Session:
             self._lock = loop, asyncio.Lock()
         return self._lock[1]
 
-    async def _sign_in(self) -> str:
+    async def _sign_in(self, password: bytes, known: str) -> str:
         s = self._settings
-        password = await asyncio.to_thread(self._secret, s.password)
         try:
             text = password.decode()
         except UnicodeDecodeError:
             raise Permanent(f"The credential {s.password} is not text in UTF-8.") from None
-        # Not the password itself: what is kept here is only to see that it is the one that was refused.
-        known = hashlib.sha256(password).hexdigest()
         if self._refused == known:
             raise self._refusal()
         body = {"username": s.username, "password": text, "loginProviderName": s.login_provider}
@@ -298,18 +316,39 @@ class Session:
             "device does not lock the user."
         )
 
-    # --- idleness -----------------------------------------------------------------------------------------------------
 
-    def _stay(self) -> None:
-        idle, self._idle = self._idle, None
-        if idle is not None and not idle[0].is_closed():
-            idle[1].cancel()
+def _stay(token: _Token) -> None:
+    idle, token.idle = token.idle, None
+    if idle is not None and not idle[0].is_closed():
+        idle[1].cancel()
 
-    def _end(self) -> None:
-        if self._users == 0:
-            task = asyncio.get_running_loop().create_task(self.close())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+
+def _begin_to_end(settings: Settings, key: _Key, token: _Token) -> None:
+    if token.users == 0:
+        _ENDING.add(task := asyncio.get_running_loop().create_task(_end(settings, key, token)))
+        task.add_done_callback(_ENDING.discard)
+
+
+async def _end(settings: Settings, key: _Key, token: _Token) -> None:
+    """Sign out. Where that fails the token ends by itself, in twenty minutes as a rule."""
+    _stay(token)
+    if _TOKENS.get(key) is token:
+        del _TOKENS[key]
+    with suppress(ConnectorError):
+        async with _opened(settings) as web:
+            headers = {TOKEN_HEADER: token.value}
+            await web.ask("DELETE", f"{TOKENS}/{token.value}", headers=headers, passing=_JUDGED)
+
+
+def _opened(settings: Settings) -> Web:
+    return Web(
+        TITLE,
+        settings.base_url,
+        ca_file=settings.ca_file,
+        server_name=settings.certificate_name,
+        patience=settings.timeout_seconds,
+        largest=LARGEST_ANSWER,
+    )
 
 
 def _words(answer: Answer, secrets: tuple[str, ...] = ()) -> str:

@@ -67,7 +67,7 @@ async def _commit(session: Session, number: int) -> None:
         if state == "COMPLETED":
             return
         if state == "FAILED":
-            words = str(told.get("failReason") or "no reason was given")[:300]
+            words = str(told.get("failureReason") or "no reason was given")[:300]
             raise Refused(f"The transaction failed: {words}.", 400, words)
         await asyncio.sleep(POLL_SECONDS)
         told = await _state(session, number, None)
