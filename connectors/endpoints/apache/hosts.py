@@ -195,7 +195,7 @@ def _places(host: _Host, configuration: Configuration) -> tuple[list[Place], str
     if chain and len(certificates) > 1:
         return (
             [],
-            "one SSLCertificateChainFile serves several certificates: put each chain into its certificate's file.",
+            "one SSLCertificateChainFile is for several certificates: put each chain into its certificate's file.",
         )
     places: list[Place] = []
     for position, certificate in enumerate(certificates):
