@@ -94,6 +94,16 @@ class SendsSignals(Protocol):
 
 
 @runtime_checkable
+class ReachesSockets(Protocol):
+    """This machine: Unix sockets are reached without a command, and what is said to them crosses no network."""
+
+    async def exchange(self, path: str, request: bytes, *, timeout: timedelta) -> bytes:
+        """Connect to the Unix stream socket at `path`, send `request` and the end of it, and read until the other side
+        ends (at most 1 MiB). Nobody there, or no answer in time, is `Retryable`; not allowed is `Permanent`."""
+        ...
+
+
+@runtime_checkable
 class KeepsKeys(Protocol):
     """A host on which a private key can be made, used and put into another file without leaving it. Keys are PEM files,
     unencrypted."""

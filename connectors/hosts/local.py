@@ -26,6 +26,7 @@ from connectors.registry import ConnectorType, Surroundings
 
 LARGEST_FILE = 16 * 1024 * 1024
 LARGEST_OUTPUT = 64 * 1024
+LARGEST_ANSWER = 1024 * 1024
 # What a new file must take over from the old one beside owner and mode: access lists and security labels.
 KEPT_ATTRIBUTES = ("system.posix_acl_access", "security.selinux")
 
@@ -143,6 +144,24 @@ class LocalHost:
             raise Permanent(f"Process {process} on this host has ended.") from None
         return True
 
+    async def exchange(self, path: str, request: bytes, *, timeout: timedelta) -> bytes:
+        """Say something to a Unix socket and read what it answers; see `ReachesSockets`."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                reader, writer = await asyncio.open_unix_connection(path)
+                try:
+                    writer.write(request)
+                    writer.write_eof()
+                    return await _whole(reader)
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise Retryable(f"The socket {path} did not answer within {timeout.total_seconds():g} s.") from None
+        except PermissionError:
+            raise Permanent(f"The socket {path} can't be reached: certgate has no permission there.") from None
+        except OSError as error:
+            raise Retryable(f"The socket {path} can't be reached: {os.strerror(error.errno or 0)}.") from error
+
     async def run(self, command: Sequence[str], *, timeout: timedelta) -> CommandResult:
         """Run a command to its end in a process group of its own, which is killed on timeout and on cancellation."""
         starting = asyncio.ensure_future(
@@ -185,6 +204,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+
+
+async def _whole(stream: asyncio.StreamReader) -> bytes:
+    """All that comes until the end, at most 1 MiB."""
+    kept = bytearray()
+    while (chunk := await stream.read(LARGEST_OUTPUT)) and len(kept) < LARGEST_ANSWER:
+        kept += chunk
+    return bytes(kept)
 
 
 async def _bounded(stream: asyncio.StreamReader | None) -> str:
