@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from connectors.errors import Permanent
-from connectors.hosts.contract import Host
+from connectors.hosts.contract import Host, RunsScripts
 
 Kind = Literal["cas", "endpoints", "keystores", "hosts"]
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -41,13 +41,24 @@ class Surroundings:
 
     home: Path
     secret: Callable[[str], bytes]
-    host: Host | None = None
+    host: Host | RunsScripts | None = None
     clock: Callable[[], datetime] = utc_now
 
     def require_host(self, title: str) -> Host:
         """The host, for a connector (`title`) that can't do without files and commands; raises `Permanent`."""
         if self.host is None:
             raise Permanent(f"{title} needs a connection to the host that it runs on (local or ssh); none is set.")
+        if not isinstance(self.host, Host):
+            raise Permanent(
+                f"{title} needs files and commands on {self.host.address}, and its connection only runs scripts there: "
+                "choose another connection (local or ssh)."
+            )
+        return self.host
+
+    def require_scripts(self, title: str) -> RunsScripts:
+        """The host, for a connector (`title`) that works by scripts; raises `Permanent`."""
+        if not isinstance(self.host, RunsScripts):
+            raise Permanent(f"{title} works by PowerShell scripts on its host: its connection must be winrm.")
         return self.host
 
 

@@ -7,10 +7,10 @@ command); the message names the path or command and the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from connectors.keystores.contract import SigningRequest
 
@@ -126,4 +126,42 @@ class KeepsKeys(Protocol):
         self, path: str, parts: Sequence[bytes | str], *, owner: int | None, group: int | None, mode: int
     ) -> None:
         """Like `Host.replace`, with a content that is put together of bytes and of the files of this host (paths)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Script:
+    """A PowerShell script with ``param(…)``. `name` (Verb-Noun) is what the same text is called as a function, for
+    hosts that run only functions that somebody has put there (JEA)."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SecretText:
+    """A parameter that travels encrypted also inside the connection, as a SecureString. `repr` never shows it."""
+
+    text: str = field(repr=False)
+
+
+ScriptValue = str | int | bool | bytes | SecretText | Sequence[str]
+
+
+@runtime_checkable
+class RunsScripts(Protocol):
+    """A machine without files and commands in the sense of `Host`: it runs scripts, such as Windows by WinRM."""
+
+    @property
+    def address(self) -> str:
+        """Name or address under which services of this host are reached from here."""
+        ...
+
+    async def run_script(
+        self, script: Script, parameters: Mapping[str, ScriptValue], *, timeout: timedelta
+    ) -> Sequence[Mapping[str, Any]]:
+        """Run a script to its end and give the objects that it puts out, each by its properties. Values get there as
+        parameters only, never as a part of the text. A script that writes an error or outlives `timeout` (it is
+        stopped) raises, with its own words; what it did until then stands. When this is cancelled the script has ended
+        before it comes back, unless the host does not answer."""
         ...

@@ -25,7 +25,7 @@ from typing import Any, Protocol, runtime_checkable
 from connectors.endpoints.contract import Binding, Endpoint, InstallReport, Material
 from connectors.endpoints.journal import Journal
 from connectors.endpoints.procedure import install, look
-from connectors.hosts.contract import Host
+from connectors.hosts.contract import Host, RunsScripts
 from connectors.registry import Surroundings, find
 from connectors.secrets import resolve
 from tests.support.installing import FaultyHost, Trace, hidden_files, local_host, trace
@@ -91,6 +91,14 @@ class SharesPlaces(Protocol):
         """For so long a second binding, which answers to `name`, uses what the first one uses; gives its id. A product
         that runs has taken it over."""
         ...
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A product whose host is not this machine: the registered name of the connection, and its settings."""
+
+    connection: str
+    connection_settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -198,13 +206,21 @@ class Installation:
 
     def opened(self, fault: Fault | None = None, **settings: Any) -> Endpoint:
         """A new endpoint object, with some settings changed; with a fault in its host or, where it has none, in it."""
-        host: Host = local_host() if fault is None or not self.on_host else _FaultyHost(fault)
-        surroundings = Surroundings(home=self.home, secret=resolve, host=host)
+        surroundings = Surroundings(home=self.home, secret=resolve)
+        surroundings = replace(surroundings, host=self._host(fault, surroundings))
         kind = find("endpoints", self.product.type)
         endpoint: Endpoint = kind.open(kind.configure({**self.product.settings, **settings}), surroundings)
         if fault is not None and not self.on_host:
             return FaultyEndpoint(endpoint, fault)
         return endpoint
+
+    def _host(self, fault: Fault | None, surroundings: Surroundings) -> Host | RunsScripts:
+        product = self.product
+        if isinstance(product, Connected) and product.connection != "local":
+            kind = find("hosts", product.connection)
+            host: RunsScripts = kind.open(kind.configure(product.connection_settings), surroundings)
+            return host
+        return local_host() if fault is None or not self.on_host else _FaultyHost(fault)
 
     @property
     def on_host(self) -> bool:
@@ -279,6 +295,8 @@ class KilledInstalls:
             "binding": product.binding,
             "files": [str(path) for path in product.files()],
             "home": str(installation.home),
+            "connection": product.connection if isinstance(product, Connected) else "local",
+            "connection_settings": product.connection_settings if isinstance(product, Connected) else {},
             "certificate": material.certificate_pem,
             "chain": list(material.chain_pem),
             "key": material.private_key_pem.decode(),
@@ -298,6 +316,8 @@ class Described:
     settings: dict[str, Any]
     binding: str
     paths: Sequence[Path]
+    connection: str = "local"
+    connection_settings: dict[str, Any] = field(default_factory=dict)
     names: Sequence[str] = ()
 
     def start(self) -> None:
@@ -323,7 +343,14 @@ class Described:
 
 async def carry_out(job: dict[str, Any], fault: Fault) -> None:
     """A job of `KilledInstalls`."""
-    product = Described(job["type"], job["settings"], job["binding"], [Path(path) for path in job["files"]])
+    product = Described(
+        type=job["type"],
+        settings=job["settings"],
+        binding=job["binding"],
+        paths=[Path(path) for path in job["files"]],
+        connection=job["connection"],
+        connection_settings=job["connection_settings"],
+    )
     material = Material(job["certificate"], job["chain"], job["key"].encode())
     await Installation(product, Path(job["home"])).install(material, fault=fault)
 

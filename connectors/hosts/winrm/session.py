@@ -1,0 +1,186 @@
+"""One script over one PowerShell session, blocking, with an end to everything: the part that runs in a thread.
+
+A session is opened for each script and deleted after it. What pypsrp would do without a bound is bounded here: each
+message by the time that the host may take to answer it, all of them together by the deadline of the script. pypsrp
+reads proxies and credentials from the environment, follows redirects (and would sign in where they lead to), and puts
+whole messages into its log; none of that happens here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import certifi
+import requests
+from pypsrp.complex_objects import GenericComplexObject, ObjectMeta, PSInvocationState
+from pypsrp.exceptions import WinRMError
+from pypsrp.powershell import DEFAULT_CONFIGURATION_NAME, PowerShell, RunspacePool
+from pypsrp.wsman import WSMan
+
+from connectors.hosts.contract import Script, ScriptValue, SecretText
+from connectors.hosts.winrm.settings import WinrmSettings
+
+# How long the host holds an answer back until there is something to tell (WS-Management OperationTimeout), whole
+# seconds. It also bounds how late a cancellation is noticed.
+HELD_SECONDS = 4
+# A session whose owner has gone is deleted by the host after this; the least that WinRM takes.
+IDLE_SECONDS = 60
+LONGEST_TOLD = 500
+
+
+class _NoMessages(logging.Filter):
+    """Messages hold keys and passwords, in CLIXML and Base64; no logger below ``pypsrp`` and ``spnego`` shows them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG
+
+
+# A filter and not a level: a level is easily set anew by whoever configures logging.
+for _logger in ("encryption", "host", "messages", "negotiate", "powershell", "serializer", "shell", "wsman"):
+    logging.getLogger(f"pypsrp.{_logger}").addFilter(_NoMessages())
+
+
+class DeadlineError(Exception):
+    """The script did not end in its time and was stopped."""
+
+
+class CancelledInThreadError(Exception):
+    """Whoever waits for the script has gone; it was stopped."""
+
+
+@dataclass(frozen=True)
+class ScriptFailed(Exception):
+    """The script itself failed; `told` is PowerShell's message, without its line numbers and without secrets."""
+
+    told: str
+
+
+class _Connection(WSMan):
+    """pypsrp's connection, whose every message has an end."""
+
+    def __init__(self, settings: WinrmSettings, password: str | None, deadline: float) -> None:
+        answer = settings.answer_timeout_seconds
+        super().__init__(
+            settings.address,
+            port=settings.effective_port,
+            ssl=settings.tls,
+            auth=settings.authentication,
+            username=settings.username,
+            password=password,
+            cert_validation=settings.ca_file or certifi.where(),  # type: ignore[arg-type]  # a path is taken too
+            encryption="auto" if settings.tls else "always",
+            no_proxy=True,
+            operation_timeout=HELD_SECONDS,
+            connection_timeout=answer,  # type: ignore[arg-type]  # seconds, which requests takes as a fraction too
+            read_timeout=HELD_SECONDS + answer,  # type: ignore[arg-type]
+            certificate_pem=settings.certificate_file,
+            certificate_key_pem=settings.key_file,
+            negotiate_service="HTTP",
+        )
+        session = self.transport._build_session()
+        session.trust_env = False
+        session.max_redirects = 0
+        self.transport.session = session
+        self.deadline = deadline
+
+    def invoke(self, *arguments: Any, **options: Any) -> ET.Element:
+        """Any message. pypsrp would repeat a Receive that is not answered five times, with growing pauses."""
+        if time.monotonic() > self.deadline:
+            raise DeadlineError
+        options.pop("retries_on_read_timeout", None)
+        return super().invoke(*arguments, **options)
+
+
+def run(
+    settings: WinrmSettings,
+    password: str | None,
+    script: Script,
+    parameters: Mapping[str, ScriptValue],
+    seconds: float,
+    cancelled: threading.Event,
+) -> list[dict[str, Any]]:
+    """Open a session, run the script, close the session; gives what it put out.
+
+    Raises pypsrp's and requests' errors as they are, `ScriptFailed`, `DeadlineError` after `seconds`, and
+    `CancelledInThreadError` once `cancelled` is set.
+    """
+    connection = _Connection(settings, password, time.monotonic() + seconds)
+    pool = RunspacePool(
+        connection,
+        configuration_name=settings.configuration_name or DEFAULT_CONFIGURATION_NAME,
+        idle_timeout=IDLE_SECONDS,
+    )
+    try:
+        pool.open()
+        if any(isinstance(value, SecretText) for value in parameters.values()):
+            pool.exchange_keys()
+        pipeline = PowerShell(pool)
+        if settings.configuration_name is None:
+            pipeline.add_script(script.text)
+        else:
+            pipeline.add_cmdlet(script.name)
+        for name, value in parameters.items():
+            pipeline.add_parameter(name, _sent(pool, value))
+        if cancelled.is_set():
+            raise CancelledInThreadError
+        pipeline.begin_invoke()
+        _await_end(connection, pipeline, cancelled)
+        if pipeline.state != PSInvocationState.COMPLETED or pipeline.streams.error:
+            raise ScriptFailed(_told(pipeline, parameters))
+        return [_properties(one) for one in pipeline.output]
+    finally:
+        _close(connection, pool)
+
+
+def _await_end(connection: _Connection, pipeline: PowerShell, cancelled: threading.Event) -> None:
+    try:
+        while pipeline.state == PSInvocationState.RUNNING:
+            if cancelled.is_set():
+                raise CancelledInThreadError
+            pipeline.poll_invoke()
+    except (DeadlineError, CancelledInThreadError):
+        # A moment more, so that nothing goes on there after we have given it up.
+        connection.deadline = time.monotonic() + HELD_SECONDS
+        with suppress(WinRMError, requests.RequestException, DeadlineError):
+            pipeline.stop()
+        raise
+
+
+def _close(connection: _Connection, pool: RunspacePool) -> None:
+    """Whatever happened before: what can't be closed is deleted by the host after `IDLE_SECONDS`."""
+    connection.deadline = time.monotonic() + HELD_SECONDS
+    with suppress(WinRMError, requests.RequestException, DeadlineError):
+        pool.close()
+    connection.close()
+
+
+def _sent(pool: RunspacePool, value: ScriptValue) -> Any:
+    if isinstance(value, SecretText):
+        return pool.serialize(value.text, ObjectMeta("SS"))
+    if isinstance(value, str | bytes | int):
+        return value
+    return list(value)
+
+
+def _properties(output: Any) -> dict[str, Any]:
+    """The properties of an object that a script put out."""
+    if not isinstance(output, GenericComplexObject):
+        raise ScriptFailed("it put out something else than objects")
+    return {**output.adapted_properties, **output.extended_properties}
+
+
+def _told(pipeline: PowerShell, parameters: Mapping[str, ScriptValue]) -> str:
+    """PowerShell's own message. Should it quote a secret, that is taken out."""
+    messages = [str(error) for error in pipeline.streams.error]
+    told = "; ".join(dict.fromkeys(" ".join(message.split()).rstrip(".") for message in messages if message))
+    for value in parameters.values():
+        if isinstance(value, SecretText):
+            told = told.replace(value.text, "…")
+    return told[:LONGEST_TOLD] or "it gives no reason"
