@@ -51,7 +51,7 @@ class SimulatedIis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.simulator.__exit__(kind, error, trace)
-        assert self.simulator.service.broken is None
+        assert self.simulator.service.broken is None, self.simulator.service.broken
 
     @property
     def connection_settings(self) -> dict[str, Any]:

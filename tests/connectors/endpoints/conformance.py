@@ -343,7 +343,7 @@ class EndpointConformance:
                 if name in self._deeds:
                     raise Permanent(DISK_FULL)
 
-        writing = ("replace", "assemble", "write, done")
+        writing = ("replace", "assemble", "write")
         with pytest.raises(RestoreFailed, match=r"Putting back failed too: .*tries again") as caught:
             await place.install(authority.issue(*names), fault=Broken(*writing, "put_back", "restore"))
         assert [step.name for step in caught.value.steps] == ["look", "snapshot", "failed"]
