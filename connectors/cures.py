@@ -66,6 +66,13 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"no such file|does not exist|is not there|not a regular file|not a folder",
         "Correct the path in the settings, or put there what it names.",
     ),
+    (
+        r"refused the sign-in|gives this account no session",
+        "Correct the account or its credential, and give it the right to use WinRM there: Remote Management Users, or "
+        "the JEA configuration.",
+    ),
+    (r"as many sessions of", "Wait until sessions have ended there, or raise the limit (MaxShellsPerUser)."),
+    (r"TLS certificate of .* can't be verified", "Set ca_file to the CA that issued the host's certificate for WinRM."),
     (r"authentication|host key|login", "Correct the credential or the known host key of the connection."),
     (r"timed out|refused|unreachable|resolve|did not answer|could not be reached|connection", _UNREACHED),
 )

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from cryptography import x509
@@ -47,10 +46,8 @@ class SimulatedIis:
         self.simulator.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.simulator.__exit__(kind, error, trace)
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.simulator.__exit__(None, None, None)
         assert self.simulator.service.broken is None, self.simulator.service.broken
 
     @property
@@ -91,7 +88,7 @@ class SimulatedIis:
 
     @contextmanager
     def share(self, name: str) -> Iterator[str]:
-        """A third site on the same address and port, which shares http.sys's record with the first. (Only without SNI.)"""
+        """A third site on the same address and port, which shares the first one's record in http.sys (without SNI)."""
         binding = self.windows.add_site("Third", f"127.0.0.1:{self.port}:{name}")
         try:
             yield f"Third/{binding.information}"

@@ -20,7 +20,6 @@ from pypsrp.messages import (
     ApplicationPrivateData,
     Destination,
     EncryptedSessionKey,
-    ErrorRecordMessage,
     MessageType,
     PipelineState,
     RunspacePoolStateMessage,
@@ -138,10 +137,17 @@ class Conversation:
         """The end of a pipeline, with what it threw."""
         if error is None:
             return self._packed(PipelineState(state), pipeline)
-        record = ErrorRecordMessage(fq_error="Certgate", category=0, invocation=False)
-        record.extended_info_present = False
-        record._to_string = error  # type: ignore[assignment]
-        return self._packed(PipelineState(FAILED, record), pipeline)
+        record = GenericComplexObject()
+        record.types = ["System.Management.Automation.ErrorRecord", "System.Object"]
+        record.to_string = error
+        record.extended_properties = {
+            "FullyQualifiedErrorId": "RuntimeException",
+            "ErrorCategory_Category": 14,
+            "SerializeExtendedInfo": False,
+        }
+        failed = GenericComplexObject()
+        failed.extended_properties = {"PipelineState": FAILED, "ExceptionAsErrorRecord": record}
+        return self._packed(failed, pipeline, MessageType.PIPELINE_STATE)
 
     def _packed(self, content: Any, pipeline: str | None = None, kind: int | None = None) -> bytes:
         element = self._serializer.serialize(content)

@@ -45,6 +45,7 @@ class Service(ThreadingHTTPServer):
         self.refused = 0
         self.in_the_clear = 0
         self.broken: BaseException | None = None
+        self.instead: bytes | None = None  # what answers everything
 
     @property
     def port(self) -> int:
@@ -112,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, content: bytes) -> tuple[int, bytes]:
         if self.server.faults.take(None, Fault.NOT_XML):
             return 502, b"<html><body>Bad gateway</body>"
+        if self.server.instead is not None:
+            return 200, self.server.instead
         request = soap.read(content)
         if request.body.find("wsmid:Identify", soap.NAMESPACES) is not None:
             return 200, soap.identity()

@@ -64,6 +64,11 @@ class Shells:
         """How many sessions there are."""
         return len(self._shells)
 
+    @property
+    def running(self) -> int:
+        """How many pipelines have not ended."""
+        return sum(not pipe.ended for shell in list(self._shells.values()) for pipe in shell.pipelines.values())
+
     def answer(self, request: Request) -> bytes:
         """Do what a message asks; raises `Problem`, `Cut`, `Silence`."""
         verb = request.action.rpartition("/")[2]
