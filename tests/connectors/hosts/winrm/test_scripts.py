@@ -18,7 +18,7 @@ import pytest
 from connectors.cures import cure
 from connectors.endpoints.iis import scripts
 from connectors.errors import ConnectorError, Permanent, Retryable
-from connectors.hosts.contract import Host, RunsScripts, Script, SecretText
+from connectors.hosts.contract import Host, RunsScripts, Script, ScriptValue, SecretText
 from connectors.hosts.winrm import CONNECTOR, session
 from connectors.registry import Surroundings, find, open_endpoint
 from connectors.secrets import resolve
@@ -79,7 +79,7 @@ async def test_values_arrive_as_they_are_and_as_nothing_but_values(simulator: Wi
 async def test_every_type_of_value_arrives(simulator: WinrmSimulator) -> None:
     """Bytes, a secret, a list and more than one fragment; the simulator checks the types against the script's own."""
     host, pfx = opened(simulator.settings), bytes(range(256)) * 4000
-    given = {
+    given: dict[str, ScriptValue] = {
         "Pfx": pfx,
         "Password": SecretText("p\u00e4ss…"),
         "Thumbprint": "0" * 40,
@@ -281,7 +281,7 @@ async def test_no_secret_is_logged_even_where_everything_is(
     simulator: WinrmSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = opened(simulator.settings)
-    given = {
+    given: dict[str, ScriptValue] = {
         "Pfx": b"the private key",
         "Password": SecretText("one-time-password"),
         "Thumbprint": "0" * 40,
@@ -306,7 +306,7 @@ async def test_a_secret_that_windows_quotes_is_taken_out(
 
     monkeypatch.setattr(simulator.windows, "run", quoting)
     host = opened(simulator.settings)
-    given = {
+    given: dict[str, ScriptValue] = {
         "Pfx": b"x",
         "Password": SecretText("one-time-password"),
         "Thumbprint": "0" * 40,
