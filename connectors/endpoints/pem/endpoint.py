@@ -50,6 +50,10 @@ class CertificateFiles(FileEndpoint):
         seen = await asyncio.gather(*(shake_hands(Probe(one, None)) for one in listeners))
         return any(one.failure not in (Verification.CONNECTION_FAILED, Verification.RESOLUTION_FAILED) for one in seen)
 
+    async def run(self, words: Sequence[str]) -> CommandResult:
+        """Run a command and take whatever status it gives."""
+        return await self._host.run(words, timeout=COMMAND_TIMEOUT)
+
     async def command(
         self, words: Sequence[str], failed: str, *, timeout: timedelta = COMMAND_TIMEOUT
     ) -> CommandResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.connectors.endpoints.conformance import EndpointConformance
 from tests.support.pem import PlainFiles, TlsServer
+from tests.support.postfix import PostfixProduct
 from tests.support.postgresql import PostgresqlProduct
 from tests.support.products import Product
 
@@ -31,3 +32,9 @@ class TestPostgresql(EndpointConformance):
     @classmethod
     def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
         return PostgresqlProduct()
+
+
+class TestPostfix(EndpointConformance):
+    @classmethod
+    def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
+        return PostfixProduct()
