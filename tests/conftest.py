@@ -12,6 +12,7 @@ import pytest_asyncio
 from model.database import Database
 from tests.support import openbao as openbao_server
 from tests.support.openbao import OpenBao
+from tests.support.sshd import Sshd, sshd
 from tests.support.world import World, world
 
 # What takes longest begins first, so that no core is left alone with it in the end.
@@ -52,6 +53,13 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """One whole certgate for all tests that only add to it."""
     async with world(tmp_path_factory.mktemp("world")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An SSH server on this machine that lets the user in that runs the tests."""
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import errno
 import fcntl
 import glob
 import os
+import re
+import secrets
 import signal
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,15 +20,26 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.errors import Permanent, Retryable
 from connectors.hosts.contract import CommandResult, FileState
+from connectors.hosts.limits import LARGEST_FILE, LARGEST_OUTPUT, SEARCH_PATH
+from connectors.keystores import keys
+from connectors.keystores.contract import SigningRequest
 from connectors.registry import ConnectorType, Surroundings
 
-LARGEST_FILE = 16 * 1024 * 1024
-LARGEST_OUTPUT = 64 * 1024
 LARGEST_ANSWER = 1024 * 1024
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----[ \t]*\r?\n?|\Z)", re.DOTALL
+)
 # What a new file must take over from the old one beside owner and mode: access lists and security labels.
 KEPT_ATTRIBUTES = ("system.posix_acl_access", "security.selinux")
 
@@ -40,7 +53,7 @@ class LocalSettings(BaseModel):
         default="127.0.0.1", description="Where this machine's services are reached, for listeners on every address."
     )
     search_path: str = Field(
-        default="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        default=SEARCH_PATH,
         description="PATH of the commands that are run; the gateway's own PATH is not used.",
     )
 
@@ -108,6 +121,13 @@ class LocalHost:
                 os.close(descriptor)
             _sync_folder(target)
 
+    async def assemble(
+        self, path: str, parts: Sequence[bytes | str], *, owner: int | None, group: int | None, mode: int
+    ) -> None:
+        """`replace` with a content that is put together of bytes and of files of this host."""
+        content = [part if isinstance(part, bytes) else await self.read(part) for part in parts]
+        await self.replace(path, b"".join(content), owner=owner, group=group, mode=mode)
+
     async def keep(self, path: str, backup: str) -> None:
         """Make `backup` a second name of the file at `path`."""
         target = os.path.realpath(path)
@@ -132,6 +152,38 @@ class LocalHost:
         """Delete a file; one that is not there is success."""
         with _told("delete", path), suppress(FileNotFoundError, NotADirectoryError):
             Path(path).unlink()
+            _sync_folder(Path(path))
+
+    async def without_keys(self, path: str) -> bytes:
+        """The content of a PEM file without the private keys in it."""
+        return _PRIVATE_KEY.sub(b"", await self.read(path))
+
+    async def public_key(self, path: str) -> bytes | None:
+        """SubjectPublicKeyInfo (DER) of the private key in the file; None where none can be read."""
+        key = _key_in(await self.read(path))
+        return None if key is None else key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    async def make_key(self, path: str, request: SigningRequest) -> str:
+        """The CSR of the key at `path`, which is made (mode 0600) if there is none."""
+        if await self.state(path) is None:
+            key = await asyncio.to_thread(keys.generate, request.algorithm)
+            await self._create(path, keys.pkcs8_pem(key))
+        found = _key_in(await self.read(path))
+        if found is None:
+            raise Permanent(f"Can't use the key at {path} on this host: it holds no private key that can be read.")
+        keys.require_algorithm(request.alias, found, request.algorithm)
+        return keys.signing_request(found, request)
+
+    async def _create(self, path: str, content: bytes) -> None:
+        """A new file with mode 0600, whole from its first moment; one that came meanwhile is left."""
+        new = f"{path}.{secrets.token_hex(6)}"
+        await self.replace(new, content, owner=None, group=None, mode=0o600)
+        with _told("make a key at", path):
+            try:
+                with suppress(FileExistsError):
+                    Path(path).hardlink_to(new)
+            finally:
+                Path(new).unlink()
             _sync_folder(Path(path))
 
     async def hang_up(self, process: int) -> bool:
@@ -221,6 +273,20 @@ async def _bounded(stream: asyncio.StreamReader | None) -> str:
     while chunk := await stream.read(LARGEST_OUTPUT):
         kept += chunk[: LARGEST_OUTPUT - len(kept)]
     return kept.decode("utf-8", "replace")
+
+
+def _key_in(content: bytes) -> keys.PrivateKey | None:
+    """The private key of a PEM or DER file that may hold certificates too; None where there is none that can be read
+    without a passphrase."""
+    found = _PRIVATE_KEY.search(content)
+    try:
+        if found is not None:
+            key = load_pem_private_key(found[0], password=None)
+        else:
+            key = load_der_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key if isinstance(key, keys.PrivateKey) else None
 
 
 @contextmanager
