@@ -152,7 +152,6 @@ class Sshd:
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left)
         self._process = None
 
 
