@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from dashboard import words
-from model.states import CertificateStatus, InstallState, Verdict
+from model.states import CertificateStatus, InstallState, KeyPlace, RequestOrigin, Verdict
 from operations.requests import RequestDetail, Waiting
 
 _TROUBLE = {
@@ -26,12 +26,18 @@ _WAS_ISSUED = (
     CertificateStatus.EXPIRED,
     CertificateStatus.REPLACED,
 )
+MADE = {
+    KeyPlace.GATEWAY: "made on the gateway",
+    KeyPlace.HSM: "made in the HSM",
+    KeyPlace.ENDPOINT: "made at the endpoint",
+}
 _BEING_DONE = {
     "keys.prepare": "The gateway makes the key and its CSR",
     "keys.discard": "The gateway deletes the key that nothing uses",
     "orders.submit": "The order is placed with the CA",
     "orders.collect": "The CA works on the order",
     "orders.withdraw": "The order is withdrawn at the CA",
+    "installation.verify": "The gateway looks whether the canaries serve the certificate still",
     "installation.install": "The gateway installs the certificate and looks at what is served",
 }
 
@@ -54,12 +60,15 @@ def steps(detail: RequestDetail) -> list[Step]:
     issued = detail.issued_fingerprint is not None or detail.status in _WAS_ISSUED
     stages = [
         ("Submitted", True, "checked and kept"),
-        ("Key and CSR", detail.csr_pem is not None, "made on the gateway"),
+        ("Key and CSR", detail.csr_pem is not None, MADE[detail.key_place]),
         ("Approval", approved, f"{given} of {detail.approvals_required}" if detail.decisions or not approved else ""),
         ("Order", detail.order_number is not None, "at the CA"),
         ("Certificate", issued, "issued and checked"),
         ("Installation", installed if installs else issued and detail.closed, "" if installs else "nothing to install"),
     ]
+    if detail.origin == RequestOrigin.ROLLBACK:
+        put_back = detail.status in _WAS_ISSUED
+        stages = [stages[0], stages[2], ("Certificate", put_back, "in use before"), stages[-1]]
     found: list[Step] = []
     reached = True
     for name, done, note in stages:
@@ -83,6 +92,8 @@ def waits_for(detail: RequestDetail, waiting: list[Waiting], zone: tzinfo) -> st
     match detail.install_state:
         case InstallState.READY_FOR_INSTALL:
             return "The certificate is here; it waits for an administrator's word to install it."
+        case InstallState.SCHEDULED if detail.group is not None and detail.reason:
+            return None  # told by the reason
         case InstallState.SCHEDULED:
             return f"It waits for the maintenance window, {words.when(detail.install_after, zone)}."
         case InstallState.KEY_READY if detail.status == CertificateStatus.REQUESTED:

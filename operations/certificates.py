@@ -143,6 +143,7 @@ class CertificateDetail:
     successor_request_id: int | None
     may_replace: bool
     may_ask: bool
+    may_verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ def show(context: Context, certificate_id: int) -> CertificateDetail:
             may_ask=certificate.status == CertificateStatus.ISSUED
             and certificate.active
             and context.actor.may(Privilege.RENEW, scope),
+            may_verify=context.actor.may(Privilege.INSTALL, scope),
         )
 
 

@@ -21,7 +21,16 @@ from model import access, naming, x509
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
 from model.messages import OrderValidation
-from model.states import CertificateStatus, InstallMode, InstallState, OrderWay, Privilege, Verdict
+from model.states import (
+    CertificateStatus,
+    InstallMode,
+    InstallState,
+    KeyPlace,
+    OrderWay,
+    Privilege,
+    RequestOrigin,
+    Verdict,
+)
 from model.tables import (
     Administrator,
     Certificate,
@@ -31,6 +40,7 @@ from model.tables import (
     Decision,
     Department,
     Endpoint,
+    EndpointGroup,
     Gateway,
     Keystore,
     Organization,
@@ -98,7 +108,7 @@ class SigningRequestView:
 
 @dataclass(frozen=True)
 class RequestDetail:
-    """Everything about a request."""
+    """Everything about a request. `puts_back_id` is the certificate that it puts back into use (origin ROLLBACK)."""
 
     id: int
     workflow_id: str
@@ -136,6 +146,10 @@ class RequestDetail:
     order_way: OrderWay = OrderWay.NEW
     order_reason: str = ""
     ordered_at: datetime | None = None
+    origin: RequestOrigin = RequestOrigin.SUBMITTED
+    key_place: KeyPlace = KeyPlace.GATEWAY
+    group: str | None = None
+    puts_back_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +244,9 @@ def show(context: Context, request_id: int) -> RequestDetail:
     with context.database.read() as session:
         request = decisions.visible(context, session, request_id)
         certificate = session.exec(select(Certificate).where(Certificate.request_id == request_id)).one_or_none()
+        if request.reinstalls_certificate_id is not None:
+            certificate = session.get(Certificate, request.reinstalls_certificate_id)
+        group = session.get(EndpointGroup, request.group_id) if request.group_id is not None else None
         organization = session.get_one(Organization, request.organization_id)
         department = session.get(Department, request.department_id) if request.department_id else None
         endpoint = session.get(Endpoint, request.endpoint_id) if request.endpoint_id else None
@@ -262,6 +279,10 @@ def show(context: Context, request_id: int) -> RequestDetail:
             order_number=request.order_number,
             order_way=request.order_way,
             order_reason=request.order_reason,
+            origin=request.origin,
+            key_place=request.key_place,
+            group=group.name if group else None,
+            puts_back_id=request.reinstalls_certificate_id,
             ordered_at=request.ordered_at,
             issued_fingerprint=request.issued_fingerprint,
             served_fingerprint=request.served_fingerprint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import streamlit as st
 
@@ -13,11 +14,13 @@ from dashboard.views import certificate_replacement
 from dashboard.views.certificate_replacement import REASONS
 from model.errors import InvalidInput, NotFound
 from model.states import CertificateStatus, OrderWay
-from operations import certificates, standing
+from operations import certificates, standing, verification
 from operations.certificates import CertificateDetail, InstallationView
 from operations.context import Context, now
 
 _REVOKING = "revoking"
+# A gateway that is away is told after 30 s; many bindings take longer.
+PATIENCE = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ def _head(context: Context, detail: CertificateDetail) -> None:
             )
             if detail.may_renew and st.button("Renew now", icon=":material/autorenew:", key="renew"):
                 _renew(context, row.id)
+            may_verify = row.active and detail.installations and detail.may_verify
+            if may_verify and st.button("Verify", icon=":material/verified_user:", key="verify"):
+                _verify(context, row.id)
             if detail.may_ask and st.button("Ask the CA", icon=":material/contact_support:", key="ask-ca"):
                 _ask_ca(context, row.id)
             if detail.may_replace:
@@ -185,10 +191,17 @@ def _installation(installation: InstallationView, detail: CertificateDetail) -> 
         components.facts(
             [
                 ("Verification", (installation.verification or "").replace("_", " ").lower() or None),
+                ("Verified", words.when(installation.verified_at, zone())),
                 ("Attempts", str(installation.attempts)),
+                ("Installed", words.when(installation.installed_at, zone())),
                 ("Last change", words.when(installation.updated_at, zone())),
             ]
         )
+        for seen in installation.sightings:
+            good = seen.get("verification") in ("MATCH", "IN_PLACE")
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(":material/check_circle:" if good else ":material/error:", width="content")
+                st.text(f"Seen from the {seen.get('seen_from')}: {seen.get('message')}", width="stretch")
         if installation.served_before:
             components.copyable("Served before (SHA-256)", installation.served_before)
         if installation.served_after:
@@ -198,9 +211,18 @@ def _installation(installation: InstallationView, detail: CertificateDetail) -> 
                 installation.served_after,
             )
         if installation.steps:
-            with st.expander("What the gateway did, step by step"):
+            with st.expander(f"What the gateway did, step by step ({len(installation.steps)})"):
                 for step in installation.steps:
-                    components.quiet(" · ".join(str(value) for value in step.values()))
+                    components.strong(str(step.get("name", "")))
+                    st.text(str(step.get("outcome", "")))
+
+
+def _verify(context: Context, certificate_id: int) -> None:
+    with guard.guarded(), st.spinner("The gateway looks at every binding …"):
+        count = bridge().run(verification.certificate(context, certificate_id), PATIENCE)
+        served = f"{count.looked - count.failed} of {count.looked} bindings serve this certificate."
+        actions.tell("error" if count.failed else "success", served)
+        st.rerun()
 
 
 def _renew(context: Context, certificate_id: int) -> None:

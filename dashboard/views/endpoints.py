@@ -18,9 +18,10 @@ from model.errors import CertgateError, InvalidInput, NotFound
 from model.messages import EndpointReport
 from model.rules import windows
 from model.states import EndpointStatus, InstallMode
-from operations import endpoints, gateways
+from operations import endpoints, gateways, rollback
 from operations.context import Context
 from operations.endpoints import EndpointChange, EndpointRow, NewEndpoint
+from operations.rollback import Return
 
 _PART = "endpoints"
 # A gateway that is away is told after 30 s, by the workflow; a slow endpoint takes longer.
@@ -86,6 +87,7 @@ def show_for_gateway(context: Context, gateway_id: int) -> None:
 
 def _table(part: str, rows: Sequence[EndpointRow]) -> int | None:
     hosts = {name: kind.title for name, kind in registry.installed("hosts").items()}
+    hosts[registry.OWN_INTERFACE] = "Its own interface"
     return tables.table(
         part,
         [row.id for row in rows],
@@ -126,6 +128,8 @@ def _detail(context: Context, part: str, row: EndpointRow, may: bool) -> None:
                 ("Type", row.title),
                 ("Installation", words.INSTALL_MODES[row.install_mode]),
                 ("Maintenance window", row.window or "at any time"),
+                ("Keys are made", "at the endpoint" if row.key_at_endpoint else "at the gateway"),
+                ("Verified from", "gateway and manager" if row.verify_from_manager else "the gateway"),
                 ("Connection tested", words.when(row.tested_at, zone)),
                 ("Bindings discovered", words.when(row.discovered_at, zone)),
                 *settings,
@@ -185,19 +189,86 @@ def _bindings(context: Context, part: str, row: EndpointRow) -> None:
             else "Nothing is known yet of what it serves: discover its bindings."
         )
         return
-    tables.plain(
-        f"{part}-bindings",
+    name = f"{part}-bindings-{row.id}"
+    at = tables.table(
+        name,
+        list(range(len(found))),
         {
             "Binding": [one.binding for one in found],
             "Names": [", ".join(one.names) for one in found],
             "Listens on": [", ".join(one.listeners) for one in found],
-            "Certificate file": [one.certificate_path or "–" for one in found],
+            "Certificate": [one.certificate_path or "–" for one in found],
             "Serves": [one.served_fingerprint or "nothing" for one in found],
             "Obstacle": [one.obstacle or "" for one in found],
         },
         {},
         alt="Bindings",
     )
+    if at is None or at >= len(found):
+        st.caption(":material/arrow_selector_tool: Select a binding to see which certificates it had.")
+        return
+    _history(context, part, row, found[at].binding)
+
+
+def _history(context: Context, part: str, row: EndpointRow, binding: str) -> None:
+    """The certificate of a binding, the one before it, and the way back."""
+    shown = rollback.preview(context, row.gateway_id, row.id, binding)
+    with st.container(border=True):
+        components.strong(binding)
+        if shown.current_id is None:
+            st.text(shown.refused or "")
+            return
+        components.facts(
+            [
+                ("In use", f"certificate {shown.current_id}, {(shown.current or '')[:16]}…"),
+                ("Before it", _before(shown)),
+            ]
+        )
+        with st.container(horizontal=True):
+            number = str(shown.current_id)
+            places.link(places.CERTIFICATE, f"Certificate {number}", "verified", {"id": number})
+            if shown.previous_id is not None:
+                number = str(shown.previous_id)
+                places.link(places.CERTIFICATE, f"Certificate {number}, before it", "history", {"id": number})
+        if shown.refused:
+            components.quiet(shown.refused)
+            return
+        st.button(
+            "Roll back", icon=":material/settings_backup_restore:", key=f"{part}-rollback-{row.id}-{binding}",
+            on_click=_ask_rollback, args=(part, row.id, binding),
+        )  # fmt: skip
+
+
+def _before(shown: Return) -> str | None:
+    if shown.previous_id is None:
+        return None
+    until = words.when(shown.previous_not_after, components.zone())
+    return f"certificate {shown.previous_id}, {(shown.previous or '')[:16]}…, valid until {until}"
+
+
+def _ask_rollback(part: str, endpoint_id: int, binding: str) -> None:
+    st.session_state[f"{part}-returning"] = binding
+    inline.ask(part, "rollback", endpoint_id)
+
+
+def _rollback(part: str, row: EndpointRow, form: Form) -> None:
+    binding = str(st.session_state.get(f"{part}-returning") or "")
+    shown = rollback.preview(session.context(), row.gateway_id, row.id, binding)
+    st.subheader("Go back to the certificate before?", anchor=False)
+    components.strong(f"{binding} of {row.name}")
+    components.facts([("In use now", f"certificate {shown.current_id}, {shown.current}"), ("Put back", _before(shown))])
+    st.text_area("Reason", key=f"{form.key}-comment", max_chars=1024, height=80, placeholder="Approvers see it")
+    st.caption(
+        "This makes a request: it is approved as any other, and installed in the maintenance window. Nothing is "
+        "ordered, and the certificate that is put back is not renewed by itself."
+    )
+
+    def perform(asked: Form) -> str:
+        comment = inline.value(asked, "comment")
+        made = bridge().run(rollback.roll_back(session.context(), row.gateway_id, row.id, binding, comment), PATIENCE)
+        return f"Request {made.id} puts the certificate back; it is among the requests."
+
+    inline.confirm(part, form, "Roll back", "settings_backup_restore", perform)
 
 
 def _said(value: object) -> str:
@@ -214,6 +285,8 @@ def _form(part: str, gateway_id: int, rows: Sequence[EndpointRow], form: Form) -
             raise NotFound("The endpoint is gone: somebody removed it meanwhile.")
         elif form.act == "edit":
             _edit(part, row, form)
+        elif form.act == "rollback":
+            _rollback(part, row, form)
         else:
             _remove(part, row, form)
 
@@ -225,12 +298,12 @@ def _add(part: str, gateway_id: int, form: Form) -> None:
     known = endpoints.types()
     kind = right.selectbox("Type", list(known), format_func=known.__getitem__, key=f"{form.key}-type")
     forms.draw(registry.find("endpoints", kind).settings, f"{form.key}-{kind}")
-    _connection(form, None)
+    _connection(form, None, kind)
     _installing(form, None)
 
     def perform(asked: Form) -> str:
         chosen, host = inline.value(asked, "type"), inline.value(asked, "connection")
-        if not chosen or not host:
+        if not chosen or host not in endpoints.connections_of(chosen):
             raise InvalidInput("Choose a type and a connection first.")
         new = NewEndpoint(
             gateway_id,
@@ -238,11 +311,13 @@ def _add(part: str, gateway_id: int, form: Form) -> None:
             chosen,
             host,
             forms.words(registry.find("endpoints", chosen).settings, f"{asked.key}-{chosen}"),
-            forms.words(registry.find("hosts", host).settings, f"{asked.key}-host-{host}"),
+            _host_words(asked, host),
             InstallMode(inline.value(asked, "install") or InstallMode.AUTO),
             inline.value(asked, "cron") or None,
             inline.value(asked, "zone") or "UTC",
             _minutes(asked),
+            _flag(asked, "key-at-endpoint"),
+            _flag(asked, "verify-from-manager"),
         )
         made = endpoints.add(session.context(), new)
         return f"Endpoint {made.name} was added. Test its connection, then discover what it serves."
@@ -256,7 +331,7 @@ def _edit(part: str, row: EndpointRow, form: Form) -> None:
     st.text_input("Name", value=row.name, key=f"{form.key}-name", max_chars=512, autocomplete="off")
     model = registry.find("endpoints", row.type).settings
     forms.draw(model, f"{form.key}-set", row.settings)
-    _connection(form, row)
+    _connection(form, row, row.type)
     _installing(form, row)
 
     def perform(asked: Form) -> str:
@@ -265,13 +340,13 @@ def _edit(part: str, row: EndpointRow, form: Form) -> None:
             name=inline.value(asked, "name"),
             settings=forms.words(model, f"{asked.key}-set", cleared=True),
             connection=host,
-            connection_settings=forms.words(
-                registry.find("hosts", host).settings, f"{asked.key}-host-{host}", cleared=host == row.connection
-            ),
+            connection_settings=_host_words(asked, host, cleared=host == row.connection),
             install=InstallMode(inline.value(asked, "install") or row.install_mode),
             window_cron=inline.value(asked, "cron"),
             window_zone=inline.value(asked, "zone") or row.window_zone,
             window_minutes=_minutes(asked),
+            key_at_endpoint=_flag(asked, "key-at-endpoint"),
+            verify_from_manager=_flag(asked, "verify-from-manager"),
         )
         made = endpoints.edit(session.context(), row.gateway_id, row.id, change)
         st.session_state.pop(f"{part}-report-{row.id}", None)
@@ -280,14 +355,31 @@ def _edit(part: str, row: EndpointRow, form: Form) -> None:
     inline.confirm(part, form, "Save", "save", perform)
 
 
-def _connection(form: Form, row: EndpointRow | None) -> None:
-    hosts = {name: kind.title for name, kind in registry.installed("hosts").items()}
+def _host_words(form: Form, host: str, *, cleared: bool = False) -> dict[str, str]:
+    """What was typed of the connection; an endpoint's own interface has nothing to type."""
+    if host == registry.OWN_INTERFACE:
+        return {}
+    return forms.words(registry.find("hosts", host).settings, f"{form.key}-host-{host}", cleared=cleared)
+
+
+def _flag(form: Form, name: str) -> bool:
+    return bool(st.session_state.get(f"{form.key}-{name}"))
+
+
+def _connection(form: Form, row: EndpointRow | None, kind: str) -> None:
+    hosts = endpoints.connections_of(kind)
     names = list(hosts)
-    first = row.connection if row else "local"
+    if not names:
+        components.error("No connection is installed over which it works.")
+        return
+    first = row.connection if row else names[0]
     chosen = st.selectbox(
         "Connection", names, index=names.index(first) if first in names else 0, format_func=hosts.__getitem__,
+        # Another type works over other connections: the choice begins anew.
         key=f"{form.key}-connection", help="How the gateway reaches the product's host.",
     )  # fmt: skip
+    if chosen == registry.OWN_INTERFACE:
+        return
     values = row.connection_settings if row and row.connection == chosen else None
     with st.expander("Settings of the connection"):
         forms.draw(registry.find("hosts", chosen).settings, f"{form.key}-host-{chosen}", values)
@@ -298,6 +390,16 @@ def _installing(form: Form, row: EndpointRow | None) -> None:
     st.selectbox(
         "Installation", modes, index=modes.index(row.install_mode) if row else 0,
         format_func=words.INSTALL_MODES.__getitem__, key=f"{form.key}-install",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    left.toggle(
+        "Make keys at the endpoint", value=row.key_at_endpoint if row else False, key=f"{form.key}-key-at-endpoint",
+        help="The private key is made where it is used, and never crosses the network. Each certificate has its own.",
+    )  # fmt: skip
+    right.toggle(
+        "The manager looks too", value=row.verify_from_manager if row else False,
+        key=f"{form.key}-verify-from-manager",
+        help="A verification then shakes hands from the gateway and from the manager, which must reach the endpoint.",
     )  # fmt: skip
     left, middle, right = st.columns(3)
     cron = left.text_input(

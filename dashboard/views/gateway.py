@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import actions, components, connections, dialogs, guard, places, session, words
 from dashboard.components import zone
-from dashboard.views import endpoints, gateway_actions, gateway_downloads, gateway_forms
+from dashboard.views import endpoints, gateway_actions, gateway_downloads, gateway_forms, groups
 from dashboard.views.gateway_actions import Seen
 from model.errors import CertgateError, Conflict, NotFound
 from operations import gateway_changes, gateways
@@ -17,7 +17,7 @@ from operations.context import now
 from operations.gateway_changes import LONGEST_COMMENT, LONGEST_NAME
 from operations.gateways import GatewayRow
 
-_PARTS = ["Properties", "Connected endpoints", "Downloads"]
+_PARTS = ["Properties", "Connected endpoints", "Groups", "Downloads"]
 _EDITING = "gateway-editing"
 _FIELDS = ("gateway-edit-name", "gateway-edit-comments", "gateway-edit-active")
 
@@ -55,6 +55,8 @@ def show() -> None:
         if part == _PARTS[1]:
             endpoints.show_for_gateway(context, row.id)
         elif part == _PARTS[2]:
+            groups.show_for_gateway(context, row.id)
+        elif part == _PARTS[3]:
             gateway_downloads.show(context, row, "restore" in allowed)
         else:
             _properties(row, "edit" in allowed)

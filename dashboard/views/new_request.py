@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import actions, components, filters, guard, places, session, words
 from dashboard.bridge import bridge
-from operations import endpoints, keystores, organizations, profiles
+from operations import endpoints, groups, keystores, organizations, profiles
 from operations.context import Context
 from operations.endpoints import BindingRow
 from operations.submission import NewRequest, submit
@@ -75,7 +75,8 @@ def _form(
             placeholder="Choose one that serves the organization",
             key=f"gateway-{draft}",
         )
-        endpoint, binding = _place(context, gateway, draft)
+        group = _group(context, gateway, draft)
+        endpoint, binding = _place(context, gateway, draft) if group is None else (None, None)
         keystore = _keystore(context, gateway, draft)
     with st.container(border=True):
         st.subheader("Names", anchor=False)
@@ -98,7 +99,9 @@ def _form(
         keys = [_FROM_PROFILE, *words.KEYS.values()]
         key = middle.selectbox("Key", keys, key=f"key-{draft}")
         modes = [_FROM_ENDPOINT, *words.INSTALL_MODES.values()]
-        mode = right.selectbox("Installation", modes, key=f"install-{draft}", disabled=endpoint is None)
+        mode = right.selectbox(
+            "Installation", modes, key=f"install-{draft}", disabled=endpoint is None and group is None
+        )
         if chosen is not None:
             length = words.lifetime(chosen.validity_seconds) if chosen.validity_seconds else "as long as the CA gives"
             components.quiet(f"Issued by {chosen.ca}, valid {length}, key {words.key(chosen.key_algorithm)}.")
@@ -114,12 +117,31 @@ def _form(
         department=department,
         endpoint=endpoint,
         binding=binding,
+        group=group,
         keystore=keystore,
         profile=profile,
         key_algorithm=next((word for word, shown in words.KEYS.items() if shown == key), None),
         install=next((word for word, shown in words.INSTALL_MODES.items() if shown == mode), None),
         comments=comments or "",
     )
+
+
+def _group(context: Context, gateway: str | None, draft: int) -> int | None:
+    """A group in place of one endpoint, to be chosen where the gateway has groups."""
+    rows = {row.id: row for row in (groups.listing(context, gateway) if gateway else [])}
+    if not rows:
+        return None
+    chosen = st.selectbox(
+        "Group", list(rows), index=None, format_func=lambda number: rows[number].name, key=f"group-{draft}-{gateway}",
+        placeholder="No group: one endpoint", help="One certificate for several bindings, canaries first.",
+    )  # fmt: skip
+    if chosen is not None:
+        _, members = groups.show(context, rows[chosen].gateway_id, chosen)
+        named = list(dict.fromkeys(name for member in members for name in member.names))
+        canaries = sum(member.canary for member in members)
+        told = f"{len(members)} bindings, {canaries} of them canaries"
+        components.quiet(f"{told}; they answer to {words.enumerated(named, 5)}." if named else f"{told}.")
+    return chosen
 
 
 def _place(context: Context, gateway: str | None, draft: int) -> tuple[str | None, str | None]:

@@ -331,7 +331,7 @@ async def record_endpoints(
         number = await made.submit(names[0], names=names, group="both")
         await made.until(number, state=InstallState.KEY_READY)
         await made.say(number, "approve")
-        await wait_until(lambda number=number: "maintenance window" in (made.show(number).reason or ""))  # type: ignore[misc]
+        await wait_until(lambda number=number: "maintenance window" in (made.show(number).reason or ""))
         if name.endswith("window"):
             await keep(name, made.workflow(number))
         await made.say(number, "install")
