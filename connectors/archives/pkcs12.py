@@ -170,7 +170,15 @@ class Pkcs12Archive:
                 continue
             name, key_id = (spelled, bag.key_id) if number == 0 else (None, None)
             value = {"cert_id": "x509", "cert_value": Asn1Certificate.load(der)}
-            self._bags.append(_Bag.of(_bag("cert_bag", value, name, key_id), hidden=True))
+            self._insert(_Bag.of(_bag("cert_bag", value, name, key_id), hidden=True))
+
+    def _insert(self, made: _Bag) -> None:
+        """Java takes the first certificate that has an issuer's name. Of two with the same name (a CA that changed its
+        key) the newer one is meant."""
+        assert made.certificate is not None
+        subject = made.certificate.subject
+        same = (at for at, one in enumerate(self._bags) if one.certificate and one.certificate.subject == subject)
+        self._bags.insert(next(same, len(self._bags)), made)
 
     def remove(self, alias: str) -> None:
         """See `Archive.remove`."""

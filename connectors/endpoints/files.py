@@ -97,7 +97,7 @@ class FileEndpoint(ABC):
     async def activate(self, place: Place, /) -> Activated:
         """See `Endpoint.activate`."""
 
-    async def archive(self, place: Place) -> Archive | None:
+    async def archive(self, place: Place, /) -> Archive | None:
         """How the file of a place is read and written that is neither PEM nor DER."""
         if place.form in ("pem", "pem-key-first", "der"):
             return None

@@ -4,7 +4,7 @@ stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -63,7 +63,9 @@ class KeystoreEntry:
             archive = self._opened(content, place) or formats.of(place.form).new(self.passphrases)
             alias = _alias(archive, place) or place.alias or NEW_ALIAS
             archive.key(alias)  # whose passphrase is another than ours would be lost to whoever uses it
+            others = {one: archive.chain(one) for one in archive.aliases() if one.lower() != alias.lower()}
             archive.put(alias, key, [contents.leaf, *contents.chain], int(self.clock().timestamp() * 1000))
+            _require_chains(place, archive, {alias: [contents.leaf, *contents.chain], **others})
             made = archive.content()
         except Unreadable as error:
             raise _told(place, error) from None
@@ -118,6 +120,21 @@ def _alias(archive: Archive, place: Place) -> str | None:
     if not place.alias:
         return aliases[0] if len(aliases) == 1 else None
     return next((one for one in aliases if one.lower() == place.alias.lower()), None)
+
+
+def _require_chains(place: Place, archive: Archive, wanted: Mapping[str, Sequence[x509.Certificate]]) -> None:
+    """Java finds issuers in a PKCS#12 file by their names only. Where a CA has changed its key and kept its name, one
+    of two chains would be the wrong one."""
+    for alias, chain in wanted.items():
+        found = archive.chain(alias)
+        if found[: len(chain)] != list(chain):
+            differs = next((one for one, other in zip(chain, found, strict=False) if one != other), chain[-1])
+            name = differs.subject.rfc4514_string()
+            raise Permanent(
+                f"The keystore {place.certificate} would have two different certificates of {name}, and Java tells "
+                f"issuers by their names only, so that {alias} would be served with the wrong one: give the key a "
+                "keystore of its own, or make it a JKS."
+            )
 
 
 def _public_key(archive: Archive, alias: str) -> str | None:

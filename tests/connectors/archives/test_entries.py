@@ -172,6 +172,22 @@ def test_a_chain_that_others_need_stays(authority: ThrowawayAuthority) -> None:
     ]
 
 
+@both
+def test_a_ca_that_changed_its_key_and_kept_its_name(form: str, authority: ThrowawayAuthority) -> None:
+    """Java tells issuers in a PKCS#12 by their names; in a JKS each key has its own chain."""
+    old, new = ThrowawayAuthority(), authority
+    shared = entry().write(None, place(form, "one"), old.issue("one.example"))
+    # The only key: the old issuer goes with the old certificate.
+    renewed = entry().write(shared, place(form, "one"), new.issue("one.example"))
+    assert len(entry().read(renewed, place(form, "one")).chain) == 1
+    shared = entry().write(shared, place(form, "two"), old.issue("two.example"))
+    if form == "jks":
+        assert entry().write(shared, place(form, "two"), new.issue("two.example"))
+        return
+    with pytest.raises(Permanent, match="would have two different certificates of CN=Intermediate, and Java tells"):
+        entry().write(shared, place(form, "two"), new.issue("two.example"))
+
+
 def test_pbmac1_is_read_and_kept(authority: ThrowawayAuthority) -> None:
     """RFC 9579 appendix A.1, a file with SHA-256 in HMAC and PRF; its passphrase is 1234."""
     content = base64.b64decode((Path(__file__).parent / "rfc9579-a1.txt").read_text())
