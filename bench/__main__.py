@@ -1,6 +1,7 @@
 """`python -m bench`: requests per second and approved-to-served time, against a bare workflow of the same shape; the
 audit trail with a million entries, against one with a thousand; the server's time for a page of the dashboard with
-1,000 gateways and 100,000 requests, against 10 and 100; a replacement campaign, against single replacements.
+1,000 gateways and 100,000 requests, against 10 and 100; a replacement campaign, against single replacements;
+certificates exchanged under load on nginx, HAProxy and Apache; 200 bindings of one gateway installed on at once.
 
 What is measured and how to read it: docs/performance.md.
 """
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from temporalio.client import WorkflowHandle
 
-from bench import audit, bare, campaign, nginx_alone, pages
+from bench import audit, bare, bindings, campaign, nginx_alone, pages, swaps
 from bench.driving import BareWorkflows, Requests, Subject, Times, drive
 from bench.figures import Report, Rounds, Size
 from bench.stage import Stage, stage
@@ -26,7 +27,7 @@ from model import naming
 from model.errors import CertgateError
 
 _AT_A_TIME = (1, 20)
-_PARTS = ("requests", "audit", "pages", "campaign")
+_PARTS = ("requests", "audit", "pages", "campaign", "swaps", "bindings")
 _RELOADS_A_ROUND = 5
 
 
@@ -114,6 +115,15 @@ def main() -> None:
     parser.add_argument(
         "--certificates", type=_positive, default=400, help="certificates of the campaign (default: %(default)s)"
     )
+    parser.add_argument(
+        "--swaps",
+        type=_positive,
+        default=swaps.SWAPS,
+        help="certificates exchanged on each server (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bindings", type=_positive, default=bindings.BINDINGS, help="bindings of one gateway (default: %(default)s)"
+    )
     parser.add_argument("--only", choices=_PARTS, action="append", help="only this part; may be given again")
     wanted = parser.parse_args()
     progress = Console(stderr=True, soft_wrap=True)
@@ -132,6 +142,10 @@ def main() -> None:
             found.append(asyncio.run(pages.measure(wanted.runs, say)))
         if "campaign" in parts:
             found.append(asyncio.run(campaign.measure(wanted.certificates, say)))
+        if "swaps" in parts:
+            found.append(asyncio.run(swaps.measure(wanted.swaps, say)))
+        if "bindings" in parts:
+            found.append(asyncio.run(bindings.measure(wanted.bindings, say)))
     except CertgateError as error:
         sys.exit(error.message)
     if wanted.json:
