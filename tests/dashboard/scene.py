@@ -327,6 +327,6 @@ def _served(
             certificate_id=identity(certificate), endpoint_id=scene.ids["web"], binding="shop.example.com:443",
             state=I.COMPLETED, attempts=1, verification="MATCH", served_before="ab" * 32, served_after=fingerprint,
             message="web now serves the certificate.", updated_at=scene.now,
-            steps=[{"step": "snapshot", "told": "kept"}, {"step": "activate", "told": "reloaded"}],
+            steps=[{"name": "snapshot", "outcome": "kept"}, {"name": "activate", "outcome": "reloaded"}],
         )
     )  # fmt: skip

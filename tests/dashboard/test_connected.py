@@ -52,7 +52,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 def field(app: AppTest, label: str) -> Any:
     """The field with this label."""
-    kinds = (app.text_input, app.text_area, app.selectbox, app.number_input)
+    kinds = (app.text_input, app.text_area, app.selectbox, app.number_input, app.multiselect, app.toggle)
     return next(one for kind in kinds for one in kind if one.label == label)
 
 
