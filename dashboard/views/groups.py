@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import components, inline, session, tables, words
+from dashboard import components, durations, inline, session, tables
 from dashboard.inline import Form
 from model.errors import NotFound
 from operations import endpoints, gateways, groups
@@ -14,7 +14,6 @@ from operations.context import Context
 from operations.groups import GroupChange, GroupRow, MemberRow, NewGroup
 
 _PART = "groups"
-_UNITS = {"Seconds": 1, "Minutes": 60, "Hours": 3600, "Days": 86_400}
 
 
 def show_for_gateway(context: Context, gateway_id: int) -> None:
@@ -134,7 +133,7 @@ def _fields(
         placeholder="In the order in which they get a certificate" if places else "Discover endpoints first",
         help="The first ones are the canaries.",
     )  # fmt: skip
-    first, second, third, fourth = st.columns(4)
+    first, second, third = st.columns([1, 1, 2])
     first.number_input(
         "Canaries", value=row.canaries if row else 1, min_value=0, max_value=groups.MOST_MEMBERS,
         key=f"{form.key}-canaries", help="How many get a certificate first. 0: all at once.",
@@ -143,16 +142,15 @@ def _fields(
         "Installs at once", value=row.at_once if row else 4, min_value=1, max_value=groups.MOST_AT_ONCE,
         key=f"{form.key}-at-once",
     )  # fmt: skip
-    unit = _unit(row.soak_seconds if row else 0)
-    third.number_input(
-        "Canaries are watched for", value=(row.soak_seconds if row else 0) // _UNITS[unit], min_value=0,
-        key=f"{form.key}-soak", help="After this they are looked at once more, before the rest follows.",
-    )  # fmt: skip
-    fourth.selectbox("Unit", list(_UNITS), index=list(_UNITS).index(unit), key=f"{form.key}-unit")
+    with third:
+        durations.draw(
+            "Canaries are watched for", f"{form.key}-soak", row.soak_seconds if row else None,
+            "After this they are looked at once more, before the rest follows. Empty: not at all.",
+        )  # fmt: skip
 
     def perform(asked: Form) -> str:
         chosen = [places[one] for one in st.session_state.get(f"{asked.key}-members") or [] if one in places]
-        soak = int(st.session_state.get(f"{asked.key}-soak") or 0) * _UNITS[inline.value(asked, "unit") or "Seconds"]
+        soak = durations.typed(f"{asked.key}-soak") or 0
         canaries = int(st.session_state.get(f"{asked.key}-canaries") or 0)
         at_once = int(st.session_state.get(f"{asked.key}-at-once") or 1)
         name = inline.value(asked, "name")
@@ -180,9 +178,5 @@ def _remove(part: str, row: GroupRow, form: Form) -> None:
     inline.confirm(part, form, "Remove", "delete", perform)
 
 
-def _unit(seconds: int) -> str:
-    return next((unit for unit, length in reversed(_UNITS.items()) if seconds and seconds % length == 0), "Minutes")
-
-
 def _span(seconds: int) -> str:
-    return words.lifetime(seconds) if seconds else "not"
+    return durations.words(seconds) if seconds else "not"

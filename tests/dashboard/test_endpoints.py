@@ -67,6 +67,7 @@ def test_a_group_is_made_edited_and_removed(scene: Scene, visit: Visit) -> None:
     field(app, "Name (needed)").set_value(NAME)
     field(app, "Bindings (needed)").set_value([f"web · {SHOP}", "web · intranet.example.com:443"])
     field(app, "Canaries are watched for").set_value(30)
+    field(app, "Unit of: Canaries are watched for").set_value("minutes")
     press(app, "Add")
     assert "of 2 bindings was added" in texts(app)
     assert cells(app, "Canaries are watched") == ["30 minutes"]
