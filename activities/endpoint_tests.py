@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlmodel import Session
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import as_failures, heartbeating
 from activities.installation import look
+from activities.inventory_seen import keep_served
 from activities.keys import open_endpoint
 from activities.records import Records, endpoint_access, step_key
 from connectors.cures import cure
@@ -81,7 +84,8 @@ class EndpointTests:
         passed(f"{endpoint.title} runs.")
 
         doing[0] = "Bindings"
-        seen = [await look(binding) for binding in found]
+        # Certificates stay here: what a test sees for the first time comes into the inventory by the next discovery.
+        seen = [replace(await look(binding), certificate_pem=None) for binding in found]
         serving = sum(binding.served_fingerprint is not None for binding in seen)
         blocked = [binding for binding in seen if binding.obstacle]
         told = f"{serving} of {len(seen)} serve a certificate"
@@ -117,6 +121,8 @@ class EndpointTestRecords(Records):
                 # One that waits for a restart goes on waiting: a test does not see that it is done.
                 endpoint.status = EndpointStatus.ACTIVE
             session.add(endpoint)
+            if report.problem is None:
+                keep_served(session, endpoint, report.bindings, self._clock())
             scope = access.scope_of_gateway(session, gateway)
             audit.append(
                 session,

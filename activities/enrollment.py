@@ -10,7 +10,7 @@ import hmac
 from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlmodel import Session, select
 from temporalio import activity
 
@@ -51,9 +51,19 @@ class _Module(BaseModel):
     version: str
 
 
+class _Discovery(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    networks: list[str] = Field(default=[], max_length=1000)
+    ports: list[str] = Field(default=[], max_length=1000)
+    rate: int = 1
+    at_once: int = 1
+
+
 class _CheckInWord(_Word):
     time: datetime
     modules: list[_Module] = []
+    discovery: _Discovery | None = None
 
 
 class _Refused(Exception):
@@ -218,6 +228,8 @@ class Enrollments(Records):
             _tell(
                 session, gateway, access.number_of(gateway), "gateway.checked_in", told, Outcome.DONE, now, gateway.name
             )
+        if word.discovery is not None:
+            gateway.discovery = word.discovery.model_dump()
         session.add_all([gateway, row])
         off = word.time - now if word.time.tzinfo else timedelta(0)
         notes = []

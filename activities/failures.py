@@ -79,10 +79,10 @@ def as_failures() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def heartbeating(state: Callable[[], str] = str) -> AsyncIterator[None]:
+async def heartbeating(state: Callable[[], object] = str) -> AsyncIterator[None]:
     """Heartbeat while the block runs, so that a dead process is noticed and a cancellation arrives.
 
-    `state` gives the text shown as the heartbeat's details in the Temporal UI.
+    `state` gives the heartbeat's details: a text for the Temporal UI, or what the step goes on with if it dies.
     """
 
     async def beat() -> None:

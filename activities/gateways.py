@@ -6,11 +6,12 @@ from sqlmodel import Session, select
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.inventory_seen import keep_served, known_at
 from activities.records import Records, endpoint_access, gateway_place, step_key
 from model import access, audit
 from model.messages import DiscoveryAdmission, DiscoveryStart, GatewayAsked, GatewayPlace, RecordDiscovery
 from model.states import AccessMethod, EndpointStatus, Outcome
-from model.tables import Endpoint, EndpointBinding, Gateway
+from model.tables import Endpoint, EndpointBinding, Gateway, Sighting
 
 
 class Gateways(Records):
@@ -33,7 +34,11 @@ class Gateways(Records):
             endpoint = _endpoint(session, start.endpoint_id)
             gateway = session.get_one(Gateway, endpoint.gateway_id)
             return DiscoveryAdmission(
-                endpoint.gateway_id, gateway.name, endpoint_access(endpoint), channel=gateway.channel
+                endpoint.gateway_id,
+                gateway.name,
+                endpoint_access(endpoint),
+                channel=gateway.channel,
+                known=known_at(session, Sighting.endpoint_id == endpoint.id),
             )
 
     @activity.defn(name="records.record_discovery")
@@ -58,6 +63,7 @@ class Gateways(Records):
                     session.add(row)
                 for gone in known.values():
                     session.delete(gone)
+                keep_served(session, endpoint, discovery.bindings, self._clock())
             scope = access.scope_of_gateway(session, session.get_one(Gateway, endpoint.gateway_id))
             told = discovery.problem or f"{len(discovery.bindings)} bindings were found on {endpoint.name}."
             audit.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from datetime import timedelta
 
 from temporalio import activity
@@ -17,6 +18,7 @@ from connectors.endpoints.journal import Journal
 from connectors.errors import ConnectorError
 from connectors.keystores.contract import ExportsKeys
 from connectors.registry import Surroundings
+from model import x509
 from model.messages import (
     DiscoveredBinding,
     DiscoverEndpoint,
@@ -35,6 +37,9 @@ from model.states import KeyPlace
 # An endpoint that never answers holds up the others of its batch no longer than this.
 LONGEST_LOOK = timedelta(seconds=30)
 LOOKS_AT_ONCE = 8
+
+# So much (characters of JSON) goes into one answer; Temporal takes 2 MB.
+_MOST_SAID = 1_000_000
 
 
 class Installations:
@@ -119,14 +124,21 @@ class Installations:
 
     @activity.defn(name="installation.discover")
     async def discover(self, wanted: DiscoverEndpoint) -> Discovery:
-        """All bindings of an endpoint and what each serves now."""
+        """All bindings of an endpoint, from a number on, and what each serves now; as many as one answer may hold."""
         with as_failures():
             async with heartbeating(lambda: f"looking at {wanted.endpoint.name}"):
                 try:
                     bindings = await open_endpoint(wanted.endpoint, self._surroundings).discover()
                 except ConnectorError as error:
                     return Discovery([], problem=error.message, cure=cure(error.message, type(error)))
-                return Discovery([await look(binding) for binding in bindings])
+                said, size, known = list[DiscoveredBinding](), 0, set(wanted.known)
+                for number, binding in enumerate(bindings[wanted.first :], wanted.first):
+                    one = without_known(await look(binding), known)
+                    size += len(json.dumps(dataclasses.asdict(one)))
+                    if size > _MOST_SAID and said:
+                        return Discovery(said, next=number)
+                    said.append(one)
+                return Discovery(said)
 
 
 def sighting(seen_from: str, served: Served) -> Sighting:
@@ -144,8 +156,10 @@ def probe_place(probe: Probe) -> ProbePlace:
 
 async def look(binding: Binding) -> DiscoveredBinding:
     """What a binding serves now, by the handshakes that prove it."""
-    served = await handshake.verify_all(binding.probes, handshake.Expected(None)) if binding.probes else []
+    seen = await handshake.observe_all(binding.probes)
+    served = [handshake.classify(*one, handshake.Expected(None)) for one in zip(binding.probes, seen, strict=True)]
     shown = next((one for one in served if one.fingerprint), None)
+    leaf = next((one.certificates[0] for one in seen if one.certificates), None)
     trouble = next((one for one in served if one.verification != Verification.UNKNOWN_CERTIFICATE), None)
     return DiscoveredBinding(
         binding=binding.id,
@@ -156,4 +170,14 @@ async def look(binding: Binding) -> DiscoveredBinding:
         obstacle=binding.obstacle,
         served_fingerprint=shown.fingerprint if shown else None,
         message=trouble.message if trouble else "",
+        certificate_pem=x509.to_pem(leaf) if leaf else None,
     )
+
+
+def without_known(binding: DiscoveredBinding, known: set[str]) -> DiscoveredBinding:
+    """The same without its certificate where that is known, else with it; then it is known from now on."""
+    if binding.served_fingerprint in known:
+        return dataclasses.replace(binding, certificate_pem=None)
+    if binding.served_fingerprint is not None:
+        known.add(binding.served_fingerprint)
+    return binding

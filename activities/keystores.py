@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 from sqlmodel import Session
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.failures import as_failures, heartbeating
+from activities.inventory_seen import keep_kept, known_at
 from activities.keys import open_keystore
 from activities.records import Records, step_key
 from connectors.errors import Permanent
@@ -26,10 +30,11 @@ from model.messages import (
 )
 from model.naming import gateway_queue
 from model.states import AccessMethod, Outcome
-from model.tables import Gateway, Keystore
+from model.tables import Gateway, Keystore, Sighting
 
 # What one entry may say: others' files hold what they like.
 _LONGEST, _MOST_NAMES = 512, 20
+_MOST_PEM = 512 * 1024
 
 
 class KeystoreLooks:
@@ -48,7 +53,8 @@ class KeystoreLooks:
                 except Permanent as error:
                     return KeystoreContents([], problem=error.message)
                 kept = entries[: wanted.most]
-                return KeystoreContents([_said(entry) for entry in kept], omitted=len(entries) - len(kept))
+                said = _within(kept, set(wanted.known))
+                return KeystoreContents(said, omitted=len(entries) - len(kept))
 
 
 class KeystoreRecords(Records):
@@ -61,7 +67,8 @@ class KeystoreRecords(Records):
             keystore = _keystore(session, start.id)
             gateway = session.get_one(Gateway, keystore.gateway_id)
             queue = gateway_queue(keystore.gateway_id, gateway.channel)
-            return LookAdmission(gateway.name, queue, KeystoreAccess(keystore.type, dict(keystore.settings)))
+            known = known_at(session, Sighting.keystore_id == keystore.id)
+            return LookAdmission(gateway.name, queue, KeystoreAccess(keystore.type, dict(keystore.settings)), known)
 
     @activity.defn(name="records.record_look")
     def record_look(self, seen: RecordLook) -> None:
@@ -72,7 +79,8 @@ class KeystoreRecords(Records):
             contents = seen.contents
             keystore.last_error, keystore.checked_at = contents.problem, self._clock()
             if contents.problem is None:
-                keystore.contents = [dict(vars(entry)) for entry in contents.entries]
+                keep_kept(session, keystore, contents, self._clock())
+                keystore.contents = [_without_certificate(entry) for entry in contents.entries]
                 if contents.omitted:
                     keystore.contents = [*keystore.contents, {"omitted": contents.omitted}]
             session.add(keystore)
@@ -99,6 +107,24 @@ class KeystoreRecords(Records):
             )
 
 
+def _within(entries: Sequence[Entry], known: set[str]) -> list[KeystoreEntry]:
+    """As much of the certificates as one answer may hold; the others come when it is looked again."""
+    said, size = [], 0
+    for entry in entries:
+        one = _said(entry)
+        if entry.certificate_sha256 in known or size + len(one.certificate_pem or "") > _MOST_PEM:
+            one = replace(one, certificate_pem=None)
+        elif entry.certificate_sha256 is not None:
+            known.add(entry.certificate_sha256)
+            size += len(one.certificate_pem or "")
+        said.append(one)
+    return said
+
+
+def _without_certificate(entry: KeystoreEntry) -> dict[str, Any]:
+    return {name: value for name, value in vars(entry).items() if name != "certificate_pem"}
+
+
 def _said(entry: Entry) -> KeystoreEntry:
     return KeystoreEntry(
         alias=entry.alias[:_LONGEST],
@@ -111,6 +137,7 @@ def _said(entry: Entry) -> KeystoreEntry:
         fingerprint=entry.certificate_sha256,
         not_after=entry.not_after.astimezone(UTC).isoformat() if entry.not_after else None,
         problem=entry.problem,
+        certificate_pem=entry.certificate_pem,
     )
 
 

@@ -86,6 +86,11 @@ def keystore_workflow(keystore_id: int) -> str:
     return f"keystore-{keystore_id}"
 
 
+def scan_workflow(scan_id: int) -> str:
+    """Workflow id of a network scan."""
+    return f"network-scan-{scan_id}"
+
+
 def key_alias(request_id: int) -> str:
     """Alias of a request's key in the gateway's keystore."""
     return f"request-{request_id}"

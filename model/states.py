@@ -173,3 +173,21 @@ class ConnectionStatus(StrEnum):
     CONNECTED = "Connected"
     DISCONNECTED = "Disconnected"
     PENDING = "Pending"
+
+
+class SightingWay(StrEnum):
+    """How a certificate was seen: served by a binding of an endpoint, kept in a keystore, or found in the network."""
+
+    ENDPOINT = "endpoint"
+    KEYSTORE = "keystore"
+    NETWORK = "network"
+
+
+class ScanState(StrEnum):
+    """Where a network scan is: in its turn soon, being carried out, or at its end."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELED = "canceled"

@@ -40,6 +40,8 @@ from model.states import (
     Outcome,
     RequestOrigin,
     Role,
+    ScanState,
+    SightingWay,
     Verdict,
 )
 
@@ -215,7 +217,8 @@ class Gateway(SQLModel, table=True):
     `status_since` since when it is so; `clock_offset` by how many seconds the clock of its host was seen to be fast.
     `told_standing` is what open requests were told of it last (`operations/gateway_news.py`).
     `modules` are the connectors that the gateway said it has (kind, name, title, version), `modules_revision` what was
-    agreed last by a sync of modules.
+    agreed last by a sync of modules. `discovery` is what its own settings allow network discovery, as it said when it
+    checked in (`connectors/endpoints/scan.py`); None: it never said.
     """
 
     id: int | None = Field(default=None, primary_key=True)
@@ -230,6 +233,7 @@ class Gateway(SQLModel, table=True):
     host: str | None = Field(default=None, max_length=255)
     modules: list[dict[str, Any]] = _json(list)
     modules_revision: int = 0
+    discovery: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)
     created_at: datetime = _time()
     joined_at: datetime | None = _time(null=True)
     last_activity: datetime | None = _time(null=True)
@@ -812,3 +816,101 @@ class AuditHead(SQLModel, table=True):
     id: int = Field(default=1, primary_key=True)
     sequence: int = 0
     hash: str = Field(default="0" * 64, max_length=64)
+
+
+class SeenCertificate(SQLModel, table=True):
+    """A certificate that was seen somewhere, whoever issued it. It is managed where `Certificate` has its fingerprint.
+
+    `common_name` is the subject's, else the first name. `names` are the first of `names_total` subject alternative
+    names. `authority` marks a CA certificate. `ignored_by` is the login of who said that nobody needs to look at it.
+    """
+
+    __tablename__ = "seen_certificate"
+    __table_args__ = (Index("ix_seen_certificate_end", "not_after", "id"),)
+    id: int | None = Field(default=None, primary_key=True)
+    fingerprint: str = Field(max_length=64, unique=True)
+    pem: str = _text(null=False)
+    common_name: str = Field(max_length=253)
+    subject: str = _text(null=False)
+    issuer: str = _text(null=False)
+    names: list[str] = _json(list)
+    names_total: int = 0
+    serial_number: str = Field(max_length=80)
+    key_algorithm: str = Field(max_length=32)
+    not_before: datetime = _time()
+    not_after: datetime = _time()
+    authority: bool = False
+    self_signed: bool = False
+    first_seen: datetime = _time()
+    last_seen: datetime = _time()
+    ignored_by: str | None = Field(default=None, max_length=128)
+    ignored_why: str | None = Field(default=None, max_length=1024)
+    ignored_at: datetime | None = _time(null=True)
+
+
+class Sighting(SQLModel, table=True):
+    """Where a certificate was seen, by which gateway: at a binding of an endpoint, under an alias of a keystore, or at
+    an address and port with a name in SNI ("": none) after a protocol ("": TLS from the start).
+
+    `place` is one word for all of that (`model/seen.py`). `gone_at`: it was not there any more. `told_step` is the last
+    step before its end that people were told of.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("place", "certificate_id"),
+        Index("ix_sighting_certificate", "certificate_id", "gone_at", "gateway_id", "way"),
+        Index("ix_sighting_gateway", "gateway_id", "way", "gone_at"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    certificate_id: int = Field(foreign_key="seen_certificate.id")
+    gateway_id: int = Field(foreign_key="gateway.id")
+    way: SightingWay = _word(SightingWay)
+    place: str = Field(max_length=64)
+    endpoint_id: int | None = Field(default=None, foreign_key="endpoint.id", index=True, ondelete="CASCADE")
+    binding: str = Field(default="", max_length=512)
+    keystore_id: int | None = Field(default=None, foreign_key="keystore.id", index=True, ondelete="CASCADE")
+    alias: str = Field(default="", max_length=512)
+    address: str = Field(default="", max_length=64)
+    port: int = 0
+    server_name: str = Field(default="", max_length=253)
+    starttls: str = Field(default="", max_length=16)
+    first_seen: datetime = _time()
+    last_seen: datetime = _time()
+    gone_at: datetime | None = _time(null=True)
+    told_step: int | None = None
+
+
+class NetworkScan(SQLModel, table=True):
+    """Which networks a gateway looks through for certificates, and how far it is.
+
+    `services` are ports with the protocol before TLS (`port`, `starttls`). `rate` is connections a second, `at_once`
+    how many are open. `position` of `total` addresses and ports were looked at in this round; `answered` took a
+    connection, `found` served a certificate, `unread` served one that could not be kept. With `every_seconds` it begins
+    again that long after it began.
+    """
+
+    __tablename__ = "network_scan"
+    id: int | None = Field(default=None, primary_key=True)
+    gateway_id: int = Field(foreign_key="gateway.id", index=True)
+    networks: list[str] = _json(list)
+    services: list[dict[str, Any]] = _json(list)
+    server_names: list[str] = _json(list)
+    rate: int = 20
+    at_once: int = 16
+    timeout_seconds: int = 3
+    most_seconds: int = 86_400
+    every_seconds: int | None = None
+    asked_by: str = Field(max_length=128)
+    state: ScanState = _word(ScanState, ScanState.WAITING)
+    message: str | None = _text()
+    round: int = 0
+    position: int = 0
+    total: int = 0
+    answered: int = 0
+    found: int = 0
+    unread: int = 0
+    fresh: int = 0
+    created_at: datetime = _time()
+    started_at: datetime | None = _time(null=True)
+    ended_at: datetime | None = _time(null=True)
+    next_at: datetime | None = _time(null=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -104,8 +104,10 @@ async def check_in(
     now: datetime,
     *,
     itself: Itself | None = None,
+    discovery: Mapping[str, Any] | None = None,
 ) -> messages.CheckInResult:
-    """Tell the manager what this gateway is, and wait for its word however long it is away.
+    """Tell the manager what this gateway is, and what its settings allow network discovery, and wait for its word
+    however long it is away.
 
     Raises `NotPermitted` (the channel is dead, the gateway deleted), `Unavailable`.
     """

@@ -179,6 +179,22 @@ def gateways_seen_by(actor: Actor) -> ColumnElement[bool]:
     return or_(col(Gateway.delegation_mode) == DelegationMode.GENERAL, col(Gateway.id).in_(delegated))
 
 
+def gateways_wholly_seen_by(actor: Actor) -> ColumnElement[bool]:
+    """A condition that keeps the gateways that serve nobody but whom the actor may see: he may know what is there,
+    whoever it is for. A General gateway is the whole installation's."""
+    sight = permissions.visible(actor.grants)
+    if sight.everything:
+        return true()
+    serving = select(Delegation.id).where(Delegation.gateway_id == Gateway.id)
+    seen = or_(
+        col(Delegation.organization_id).in_(sight.organizations),
+        func.coalesce(col(Delegation.department_id), -1).in_(sight.departments),
+    )
+    return and_(
+        col(Gateway.delegation_mode) == DelegationMode.CUSTOMIZED, serving.exists(), ~serving.where(~seen).exists()
+    )
+
+
 def _within(
     grants: Iterable[permissions.Grant], organization_column: Any, department_column: Any
 ) -> ColumnElement[bool]:

@@ -18,6 +18,12 @@ proxy_credential = "file:/etc/certgate/proxy"   # its user:password; or env:NAME
 [vault]                              # as in certgate.toml: where this gateway looks references vault:PATH#FIELD up
 address = "https://vault.example:8200"
 token = "file:/etc/certgate/vault-token"
+
+[discovery]                          # none of it: networks are not looked through (docs/inventory.md)
+networks = ["10.0.0.0/24"]           # the only ones that this gateway looks through, whoever asks
+ports = [443, 8443, "9000-9100"]     # the only ports there; default: the usual ones of web, mail, directories, databases
+rate = 50                            # the most connections a second, of all scans together
+at_once = 32                         # the most that are open at a time
 ```
 
 The channel's private key is beside it, `channel-NUMBER.key`, mode 0600.
@@ -36,8 +42,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from connectors.endpoints import scan
+from connectors.errors import Permanent
 from model import channel as channels
 from model.channel import Parties
 from model.errors import InvalidInput
@@ -45,6 +53,38 @@ from worker import settings as manager_settings
 from worker.settings import Settings, TemporalSettings, VaultSettings, given_vault
 
 FILE_NAME = "gateway.toml"
+
+
+class DiscoverySettings(BaseModel):
+    """What may be looked through for certificates; nothing, unless it is named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    networks: tuple[str, ...] = ()
+    ports: tuple[int | str, ...] = scan.USUAL_PORTS
+    rate: int = Field(default=scan.RATE, ge=1, le=scan.MOST_RATE)
+    at_once: int = Field(default=scan.AT_ONCE, ge=1, le=scan.MOST_AT_ONCE)
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for word in given:
+            try:
+                scan.network(word)
+            except Permanent as error:
+                raise ValueError(error.message) from None
+        return given
+
+    @field_validator("ports")
+    @classmethod
+    def _ports(cls, given: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        scan.ports(given)
+        return given
+
+    def rules(self) -> scan.Rules:
+        """The same as scans are held to."""
+        networks = tuple(scan.network(word) for word in self.networks)
+        return scan.Rules(networks, scan.ports(self.ports), self.rate, self.at_once)
 
 
 class _File(BaseModel):
@@ -58,6 +98,7 @@ class _File(BaseModel):
     manager_home: Path | None = None
     temporal: TemporalSettings = TemporalSettings()
     vault: Annotated[VaultSettings | None, BeforeValidator(given_vault)] = None
+    discovery: DiscoverySettings = DiscoverySettings()
 
 
 @dataclass(frozen=True)
@@ -80,6 +121,7 @@ class GatewayHome:
     temporal: TemporalSettings
     enrolled: Enrolled | None = None
     vault: VaultSettings | None = None
+    discovery: DiscoverySettings = DiscoverySettings()
 
     @property
     def channel(self) -> int:
@@ -157,14 +199,15 @@ def write(
     """Make a gateway's home, or bring it to another channel. Raises `InvalidInput` where another gateway lives, unless
     `take_over`.
 
-    What the file says of the way to Temporal stays, but for what is given, and so does its ``[vault]``. Keys of earlier
-    channels are deleted.
+    What the file says of the way to Temporal stays, but for what is given, and so do its ``[vault]`` and its
+    ``[discovery]``. Keys of earlier channels are deleted.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     path = folder / FILE_NAME
     way: dict[str, Any] = {}
     vault: dict[str, Any] = {}
+    discovery: dict[str, Any] = {}
     if path.exists():
         there = read(folder)
         if there.gateway_id != gateway_id and not take_over:
@@ -175,6 +218,7 @@ def write(
         way = there.temporal.model_dump(exclude_defaults=True, exclude_none=True, mode="json")
         if there.vault is not None:
             vault = there.vault.model_dump(exclude_none=True, mode="json")
+        discovery = there.discovery.model_dump(exclude_defaults=True, mode="json")
     way.update(temporal or {})
     # A JSON string is a TOML string for every name that certgate allows.
     lines = [f"id = {gateway_id}", f"name = {json.dumps(name)}"]
@@ -190,6 +234,8 @@ def write(
         lines += ["", "[temporal]", *(f"{key} = {json.dumps(value)}" for key, value in way.items())]
     if vault:
         lines += ["", "[vault]", *(f"{key} = {json.dumps(value)}" for key, value in vault.items())]
+    if discovery:
+        lines += ["", "[discovery]", *(f"{key} = {json.dumps(value)}" for key, value in discovery.items())]
     _replace(path, ("\n".join(lines) + "\n").encode())
     if enrolled is not None:
         for old in folder.glob("channel-*.key"):
@@ -213,7 +259,9 @@ def read(folder: Path) -> GatewayHome:
     enrolled = None
     if file.installation is not None and file.manager_key is not None:
         enrolled = Enrolled(file.channel, file.installation, file.manager_key)
-    return GatewayHome(folder, file.id, file.name, file.manager_home, file.temporal, enrolled, file.vault)
+    return GatewayHome(
+        folder, file.id, file.name, file.manager_home, file.temporal, enrolled, file.vault, file.discovery
+    )
 
 
 def _key_path(folder: Path, channel: int) -> Path:

@@ -27,6 +27,7 @@ from activities.gateways import Gateways
 from activities.groups import Groups
 from activities.importing import Imports, ImportsHere, Lists
 from activities.installation import Installations
+from activities.inventory_scans import NOTHING, Scanning, Scans
 from activities.issuance import FETCHING, Fetching, Issuance
 from activities.keys import Keys
 from activities.keystores import KeystoreLooks, KeystoreRecords
@@ -37,6 +38,7 @@ from activities.renewals import Renewals
 from activities.standings import Standings
 from activities.verification import Handshakes, Verifications
 from activities.watching import WatchedHere, Watching
+from connectors.endpoints.scan import Rules
 from connectors.registry import Surroundings
 from model.database import Database
 from model.errors import Unavailable
@@ -83,6 +85,7 @@ def manager_activities(
     enrollments = Enrollments(database, surroundings.clock, key)
     looks = KeystoreRecords(database, surroundings.clock)
     tests = EndpointTestRecords(database, surroundings.clock)
+    scans = Scans(database, surroundings.clock)
     watching = Watching(database, surroundings.clock)
     importing = Imports(database, surroundings.clock)
     groups = Groups(database, surroundings.clock)
@@ -124,6 +127,10 @@ def manager_activities(
         looks.record_look,
         tests.admit_endpoint_test,
         tests.record_endpoint_test,
+        scans.plan_scan,
+        scans.note_scan,
+        scans.keep_scan,
+        scans.end_scan,
         AuthorityCheckRecords(database, surroundings.clock).admit_authority_check,
         orders.submit,
         orders.collect,
@@ -144,8 +151,9 @@ def manager_activities(
     ]
 
 
-def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any]]:
-    """The steps that a gateway runs; orders are among them for CAs that only its network reaches."""
+def gateway_activities(surroundings: Surroundings, discovery: Rules = NOTHING) -> Sequence[Callable[..., Any]]:
+    """The steps that a gateway runs; orders are among them for CAs that only its network reaches. `discovery` is what
+    it may look through for certificates."""
     keys, installations, orders = Keys(surroundings), Installations(surroundings), Orders(surroundings)
     return [
         keys.prepare,
@@ -156,6 +164,7 @@ def gateway_activities(surroundings: Surroundings) -> Sequence[Callable[..., Any
         *Modules(surroundings).steps(),
         KeystoreLooks(surroundings).look,
         EndpointTests(surroundings).test,
+        Scanning(discovery).scan,
         AuthorityChecks(surroundings).check,
         orders.submit,
         orders.collect,
@@ -244,7 +253,7 @@ async def run_gateway(home: GatewayHome) -> None:
     # A core dump of this process would hold private keys.
     processes.forbid_core_dumps()
     settings = home.settings()
-    activities = gateway_activities(Surroundings(home.folder, resolver(settings.vault)))
+    activities = gateway_activities(Surroundings(home.folder, resolver(settings.vault)), home.discovery.rules())
 
     async def work(client: Client) -> None:
         worker = gateway_worker(client, home.gateway_id, activities, channel=home.channel)

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from model.naming import gateway_queue
 
 _PICK_UP = timedelta(seconds=30)
+_MOST_TOLD = 500
 
 
 @workflow.defn(name="GatewayJoin")
@@ -50,14 +51,7 @@ class EndpointDiscoveryWorkflow:
         admission = await records(Gateways.admit_discovery, start)
         workflow.upsert_search_attributes([attributes.GATEWAY.value_set(admission.gateway)])
         try:
-            found: m.Discovery = await at_queue(
-                Installations.discover,
-                m.DiscoverEndpoint(admission.endpoint),
-                queue=gateway_queue(admission.gateway_id, admission.channel),
-                how=options.LOOK,
-                canceled=lambda: False,
-                pick_up=_PICK_UP,
-            )
+            found = await self._look(admission)
         except NotPickedUp:
             raise ApplicationError(
                 f"Gateway {admission.gateway} did not answer in {_PICK_UP.seconds} seconds: start it and ask again.",
@@ -67,4 +61,25 @@ class EndpointDiscoveryWorkflow:
         except StepFailed as error:
             found = m.Discovery([], problem=error.message)
         await records(Gateways.record_discovery, m.RecordDiscovery(start.endpoint_id, start.asked_by, found))
+        if len(found.bindings) > _MOST_TOLD:
+            # It is in the records; an answer of any size would be more than the engine takes.
+            return m.Discovery([], found.problem, found.cure)
         return found
+
+    async def _look(self, admission: m.DiscoveryAdmission) -> m.Discovery:
+        """All bindings, in as many answers as that takes."""
+        known, first, bindings = list(admission.known), 0, list[m.DiscoveredBinding]()
+        while True:
+            found: m.Discovery = await at_queue(
+                Installations.discover,
+                m.DiscoverEndpoint(admission.endpoint, known, first),
+                queue=gateway_queue(admission.gateway_id, admission.channel),
+                how=options.LOOK,
+                canceled=lambda: False,
+                pick_up=_PICK_UP,
+            )
+            bindings += found.bindings
+            if found.problem is not None or found.next is None or found.next <= first:
+                return m.Discovery(bindings, found.problem, found.cure)
+            first = found.next
+            known += [one.served_fingerprint for one in found.bindings if one.certificate_pem and one.served_fingerprint]

@@ -33,7 +33,10 @@ class KeystoreLookWorkflow:
         workflow.upsert_search_attributes([attributes.GATEWAY.value_set(admission.gateway)])
         try:
             seen: m.KeystoreContents = await _asked(
-                KeystoreLooks.look, m.LookIntoKeystore(admission.keystore), admission.queue, admission.gateway
+                KeystoreLooks.look,
+                m.LookIntoKeystore(admission.keystore, known=admission.known),
+                admission.queue,
+                admission.gateway,
             )
         except StepFailed as error:
             seen = m.KeystoreContents([], problem=error.message)

@@ -59,6 +59,8 @@ INSTALLATION = StepOptions(timedelta(minutes=10), INSTALL)
 ASK = StepOptions(timedelta(minutes=15), BRIEF)
 TIDY = StepOptions(timedelta(minutes=1), BRIEF)
 LOOK = StepOptions(timedelta(minutes=2), BRIEF)
+# A step of a network scan looks for half a minute; what is under way then is given up.
+SCAN = StepOptions(timedelta(minutes=3), BRIEF)
 # Places that do not answer are no failure of it, so what fails is the process that runs it.
 FETCH = StepOptions(timedelta(minutes=1), BRIEF)
 # Where an issuer's certificate could not be had just now it is looked for again, later and later.

@@ -10,6 +10,7 @@ from workflows.certificate_import import CertificateImportWorkflow
 from workflows.gateways import EndpointDiscoveryWorkflow, GatewayCheckInWorkflow, GatewayJoinWorkflow
 from workflows.looks import AuthorityCheckWorkflow, EndpointTestWorkflow, KeystoreLookWorkflow
 from workflows.modules import GatewaySyncWorkflow
+from workflows.network_scan import NetworkScanWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.request import CertificateRequestWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
@@ -30,6 +31,7 @@ WORKFLOWS: tuple[type, ...] = (
     KeystoreLookWorkflow,
     AuthorityCheckWorkflow,
     VerificationWorkflow,
+    NetworkScanWorkflow,
 )
 
 

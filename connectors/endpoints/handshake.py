@@ -100,6 +100,8 @@ async def shake_hands(
         return Observation((), phase, f"{words.get(phase, 'failed')}: {reason}")
     except SSL.Error as error:
         return Observation((), Verification.HANDSHAKE_FAILED, f"refused the TLS handshake: {_reason(error)}")
+    except (ValueError, x509.InvalidVersion):
+        return Observation((), Verification.HANDSHAKE_FAILED, "sent a certificate that can't be read")
     finally:
         if connection is not None:
             connection.close()
@@ -123,13 +125,21 @@ async def verify_all(
     authentication: str | None = None,
 ) -> list[Served]:
     """All handshakes, some at a time, in the order of `probes`."""
+    seen = await observe_all(probes, timeout=timeout, authentication=authentication)
+    return [classify(probe, observation, expected) for probe, observation in zip(probes, seen, strict=True)]
+
+
+async def observe_all(
+    probes: Sequence[Probe], *, timeout: timedelta = DEFAULT_TIMEOUT, authentication: str | None = None
+) -> list[Observation]:
+    """All handshakes, some at a time, in the order of `probes`, and what came in each."""
     if len(probes) == 1:
-        return [await verify(probes[0], expected, timeout=timeout, authentication=authentication)]
+        return [await shake_hands(probes[0], timeout=timeout, authentication=authentication)]
     gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
 
-    async def one(probe: Probe) -> Served:
+    async def one(probe: Probe) -> Observation:
         async with gate:
-            return await verify(probe, expected, timeout=timeout, authentication=authentication)
+            return await shake_hands(probe, timeout=timeout, authentication=authentication)
 
     return list(await asyncio.gather(*(one(probe) for probe in probes)))
 

@@ -43,7 +43,8 @@ class Entry:
 
     `algorithm` is None for a key that certgate would not make; `public_key_sha256` is empty where nothing is known of
     the key. What is said of the certificate is None, and `names` empty, where there is none yet. `problem` is one
-    sentence about an entry that could not be read while the rest of the keystore could.
+    sentence about an entry that could not be read while the rest of the keystore could. `certificate_pem` is the public
+    certificate itself.
     """
 
     alias: str
@@ -57,6 +58,7 @@ class Entry:
     issuer: str | None = None
     serial_number: str | None = None
     problem: str | None = None
+    certificate_pem: str | None = None
 
 
 @runtime_checkable

@@ -130,6 +130,7 @@ def described(
         issuer=_told(lambda c: x509.distinguished_name(c.issuer), certificate),
         serial_number=x509.serial_hex(certificate) if certificate else None,
         problem=problem,
+        certificate_pem=x509.to_pem(certificate) if certificate else None,
     )
 
 

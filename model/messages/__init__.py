@@ -86,6 +86,19 @@ from model.messages.importing import (
     PageKept,
     Taken,
 )
+from model.messages.inventory import (
+    EndScan,
+    KeepScan,
+    ScanFinding,
+    ScanFound,
+    ScanKept,
+    ScanNote,
+    ScanPart,
+    ScanPlan,
+    ScanService,
+    ScanStart,
+    ScanView,
+)
 from model.messages.keystores import (
     EndpointReport,
     KeystoreContents,
@@ -175,6 +188,17 @@ from model.messages.watching import (
 )
 
 __all__ = [
+    "EndScan",
+    "KeepScan",
+    "ScanFinding",
+    "ScanFound",
+    "ScanKept",
+    "ScanNote",
+    "ScanPart",
+    "ScanPlan",
+    "ScanService",
+    "ScanStart",
+    "ScanView",
     "AcceptCertificate",
     "AcceptCsr",
     "AdministratorWord",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.messages.requests import EndpointAccess
 
 
 @dataclass(frozen=True)
 class DiscoverEndpoint:
-    """Read the endpoint's configuration and look at what it serves."""
+    """Read the endpoint's configuration and look at what its bindings serve, from number `first` on, as far as the answer
+    goes. Certificates with the fingerprints `known` need not come along."""
 
     endpoint: EndpointAccess
+    known: list[str] = field(default_factory=list)
+    first: int = 0
 
 
 @dataclass(frozen=True)
 class DiscoveredBinding:
-    """A binding and the fingerprint it serves now."""
+    """A binding and the fingerprint it serves now. `certificate_pem` is that certificate, the leaf only, where it may not
+    be known yet; one that several bindings serve comes once."""
 
     binding: str
     names: list[str]
@@ -26,15 +30,18 @@ class DiscoveredBinding:
     obstacle: str | None
     served_fingerprint: str | None
     message: str
+    certificate_pem: str | None = None
 
 
 @dataclass(frozen=True)
 class Discovery:
-    """Everything found. `problem` is the sentence where reading failed, `cure` what to do about it."""
+    """Everything found, or as much as one answer may hold: then `next` is the number of the binding to go on with.
+    `problem` is the sentence where reading failed, `cure` what to do about it."""
 
     bindings: list[DiscoveredBinding]
     problem: str | None = None
     cure: str | None = None
+    next: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class DiscoveryAdmission:
     gateway: str
     endpoint: EndpointAccess
     channel: int = 1
+    known: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,24 @@ class LookAdmission:
     gateway: str
     queue: str
     keystore: KeystoreAccess
+    known: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class LookIntoKeystore:
-    """Tell what is in a keystore, the first `most` entries of it."""
+    """Tell what is in a keystore, the first `most` entries of it. Certificates with the fingerprints `known` need not
+    come along."""
 
     keystore: KeystoreAccess
     most: int = 1000
+    known: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class KeystoreEntry:
     """An entry as it is kept and shown. `kind` is ``key pair``, ``trusted certificate`` or ``other``; `not_after` is
-    ISO 8601 in UTC; `key_algorithm` is empty for a key that certgate would not make."""
+    ISO 8601 in UTC; `key_algorithm` is empty for a key that certgate would not make. `certificate_pem` comes along where
+    it may not be known yet, and is not kept here."""
 
     alias: str
     kind: str
@@ -48,6 +52,7 @@ class KeystoreEntry:
     fingerprint: str | None = None
     not_after: str | None = None
     problem: str | None = None
+    certificate_pem: str | None = None
 
 
 @dataclass(frozen=True)

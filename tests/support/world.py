@@ -20,6 +20,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.issuance import Fetching
 from activities.orders import Orders
+from connectors.endpoints.scan import Rules, network, ports
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import messages, naming
@@ -39,6 +40,8 @@ from workflows.gateways import EndpointDiscoveryWorkflow
 
 # Servers of tests are on this machine.
 LOOPBACK = Fetching(networks=("127.0.0.0/8",))
+# What its gateway may look through, and on free ports.
+LOOKED_THROUGH = Rules((network("127.0.0.0/28"),), ports(["1024-65535"]), rate=1000, at_once=32)
 
 
 @dataclass
@@ -175,7 +178,7 @@ async def world(
         executor = stack.enter_context(ThreadPoolExecutor(16))
         made = World(folder, database, client, surroundings, prepared.gateway_id, gateway_surroundings, clock)
         activities = workers.manager_activities(database, surroundings, key, LOOPBACK)
-        at_gateway = workers.gateway_activities(gateway_surroundings)
+        at_gateway = workers.gateway_activities(gateway_surroundings, LOOKED_THROUGH)
         owners = {getattr(step, "__self__", None) for step in (*activities, *at_gateway)}
         for orders in (one for one in owners if isinstance(one, Orders)):
             stack.push_async_callback(orders.close)
