@@ -122,7 +122,7 @@ class Groups(Records):
             row.message = ended.message
             session.add(row)
             good = ended.state == InstallState.COMPLETED
-            serves(session, ended.endpoint_id, ended.binding, row.served_after if good else None, ended.message)
+            serves(session, ended.endpoint_id, ended.binding, row.served_after if good else None, ended.message, now)
             request.updated_at = now
             session.add(request)
             action = "certificate.installed" if good else "install.failed"

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlmodel import Session, select
 
+from activities.inventory_seen import note_installed
 from model.states import CertificateStatus, InstallState
 from model.tables import Certificate, Endpoint, EndpointBinding, Installation
 
@@ -27,7 +28,9 @@ def keep_installation(
     return row
 
 
-def serves(session: Session, endpoint_id: int, binding: str, fingerprint: str | None, message: str) -> None:
+def serves(
+    session: Session, endpoint_id: int, binding: str, fingerprint: str | None, message: str, now: datetime
+) -> None:
     """An install ended: the binding serves this fingerprint, or (None) it failed and the endpoint has that as its last
     error."""
     endpoint = session.get_one(Endpoint, endpoint_id)
@@ -40,6 +43,7 @@ def serves(session: Session, endpoint_id: int, binding: str, fingerprint: str | 
     if row is not None:
         row.served_fingerprint = fingerprint
         session.add(row)
+        note_installed(session, endpoint, row, now)
 
 
 def unfit_to_return(certificate: Certificate | None, now: datetime) -> str | None:

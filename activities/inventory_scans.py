@@ -1,4 +1,4 @@
-"""Networks are looked through for certificates: on the gateway that is in them, and the manager keeps what was found."""
+"""Networks are looked through for certificates: on the gateway that is in them, and the manager keeps what it found."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Scanning:
         try:
             services = [Service(one.port, StartTls(one.starttls) if one.starttls else None) for one in part.services]
         except ValueError:
-            raise Permanent("The gateway does not know a protocol of the scan: bring it to the manager's release.") from None
+            raise Permanent(
+                "The gateway does not know a protocol of the scan: bring it to the manager's release."
+            ) from None
         refused = self._rules.refusal(networks, services)
         if refused is not None:
             raise Permanent(refused)
@@ -228,7 +230,9 @@ class Scans(Records):
             gateway = session.get_one(Gateway, row.gateway_id)
             scope = access.scope_of_gateway(session, gateway)
             told = f"Network scan {row.id} of gateway {gateway.name} "
-            told += f"was canceled after {row.position} of {row.total} " if end.canceled else f"looked at {row.position} "
+            told += (
+                f"was canceled after {row.position} of {row.total} " if end.canceled else f"looked at {row.position} "
+            )
             told += f"addresses and ports; {row.found} served a certificate, {row.fresh} of them had never been seen."
             audit.append(
                 session,
@@ -241,7 +245,9 @@ class Scans(Records):
                     gateway_id=row.gateway_id,
                     organization_id=scope.organization_id,
                     department_id=scope.department_id,
-                    description=f"Network scan {row.id} of gateway {gateway.name} failed: {end.problem}" if end.problem else told,
+                    description=f"Network scan {row.id} of gateway {gateway.name} failed: {end.problem}"
+                    if end.problem
+                    else told,
                     outcome=Outcome.FAILED if end.problem else Outcome.DONE,
                     once=step_key("inventory.scanned"),
                 ),

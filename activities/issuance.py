@@ -238,7 +238,7 @@ class Issuance(Records):
         good = done.state == InstallState.COMPLETED
         row.installed_at = now if good else row.installed_at
         session.add(row)
-        serves(session, request.endpoint_id, request.binding, done.served_after if good else None, done.message)
+        serves(session, request.endpoint_id, request.binding, done.served_after if good else None, done.message, now)
 
     def _replace(self, session: Session, request: CertificateRequest, new: Certificate) -> None:
         """The certificate that this one renews, and any other active one on the same binding or group, is replaced now.

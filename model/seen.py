@@ -115,8 +115,8 @@ def keep(session: Session, found: Mapping[Spot, str], pems: Iterable[str], now: 
         session.execute(update(SeenCertificate).where(col(SeenCertificate.id).in_(some)).values(last_seen=now))
     spots = {spot.key: spot for spot in found}
     rows: dict[str, list[Sighting]] = {}
-    for some in _portions(sorted(spots)):
-        for sighting in session.exec(select(Sighting).where(col(Sighting.place).in_(some))).all():
+    for places in _portions(sorted(spots)):
+        for sighting in session.exec(select(Sighting).where(col(Sighting.place).in_(places))).all():
             rows.setdefault(sighting.place, []).append(sighting)
     unkept = 0
     for place, spot in spots.items():

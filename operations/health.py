@@ -27,7 +27,17 @@ from model import naming
 from model.errors import CertgateError, Unavailable
 from model.states import ConnectionStatus, InstallState
 from model.tables import CertificateAuthority, CertificateRequest, Gateway
-from operations import authorities, delivery, gateways, lookup, manager_key, notifications, trust, trust_expiry
+from operations import (
+    authorities,
+    delivery,
+    gateways,
+    inventory_expiry,
+    lookup,
+    manager_key,
+    notifications,
+    trust,
+    trust_expiry,
+)
 from operations.context import Context
 from operations.lookup import identity
 from workflows import attributes
@@ -76,6 +86,7 @@ async def doctor(
         findings += await _authorities(context, surroundings)
         findings += list(_stuck(context))
         findings += list(_endings(context))
+        findings += list(_unmanaged(context))
         findings += list(_clocks(context))
         findings += await _notifications(context, surroundings, telling)
         if client is not None:
@@ -274,6 +285,16 @@ def _endings(context: Context) -> Iterator[Finding]:
         yield Finding("ca certificate", False, told)
     if not found:
         yield Finding("ca certificates", True, "None that is trusted or in use ends within 90 days.")
+
+
+def _unmanaged(context: Context) -> Iterator[Finding]:
+    """Unmanaged certificates that are served somewhere and end soon."""
+    found = inventory_expiry.ending(context)
+    name = "unmanaged certificates"
+    if not found.total:
+        yield Finding(name, True, "None that is seen anywhere ends within 90 days.")
+        return
+    yield Finding(name, found.ended == 0 and None, inventory_expiry.told_of(found))
 
 
 async def _workflows(context: Context, client: Client) -> Finding:

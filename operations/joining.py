@@ -116,6 +116,8 @@ async def check_in(
     word["modules"] = [
         {"kind": one.kind, "name": one.name, "title": one.title, "version": one.version} for one in modules
     ]
+    if discovery is not None:
+        word["discovery"] = dict(discovery)
     sealed = channel.seal(channel.channel_key(key, parties), Purpose.CHECK_IN, parties, json.dumps(word).encode())
     start = messages.CheckInStart(
         gateway_id=parties.gateway_id,

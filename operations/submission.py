@@ -91,6 +91,11 @@ async def submit(context: Context, new: NewRequest) -> RequestDetail:
     return show(context, request_id)
 
 
+def judge(context: Context, session: Session, new: NewRequest) -> None:
+    """Raise what `submit` would, from `InvalidInput` to `NotPermitted`; nothing is kept."""
+    _checked(context, session, new, names.normalize_names(new.common_name, new.names))
+
+
 async def start(client: Client, database: Database, request_id: int) -> None:
     """Start the workflow of a request that is kept; one that runs already is success."""
     with database.read() as session:

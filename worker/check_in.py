@@ -40,7 +40,9 @@ async def keep_checking_in(client: Client, home: GatewayHome) -> None:
     while True:
         pause = EVERY
         try:
-            result = await joining.check_in(client, key, parties, modules(), now(), discovery=home.discovery.rules().told())
+            result = await joining.check_in(
+                client, key, parties, modules(), now(), discovery=home.discovery.rules().told()
+            )
             if result.note:
                 log.warning(result.note, gateway=home.name)
         except Unavailable as error:

@@ -21,7 +21,7 @@ token = "file:/etc/certgate/vault-token"
 
 [discovery]                          # none of it: networks are not looked through (docs/inventory.md)
 networks = ["10.0.0.0/24"]           # the only ones that this gateway looks through, whoever asks
-ports = [443, 8443, "9000-9100"]     # the only ports there; default: the usual ones of web, mail, directories, databases
+ports = [443, 8443, "9000-9100"]     # the only ports there; default: the usual ones of TLS
 rate = 50                            # the most connections a second, of all scans together
 at_once = 32                         # the most that are open at a time
 ```
@@ -37,7 +37,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,7 +121,7 @@ class GatewayHome:
     temporal: TemporalSettings
     enrolled: Enrolled | None = None
     vault: VaultSettings | None = None
-    discovery: DiscoverySettings = DiscoverySettings()
+    discovery: DiscoverySettings = field(default_factory=DiscoverySettings)
 
     @property
     def channel(self) -> int:

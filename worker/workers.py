@@ -47,6 +47,7 @@ from operations import authority_news, manager_key, presence
 from operations.campaign_upkeep import keep_campaigns
 from operations.delivery import keep_delivering
 from operations.gateway_news import keep_telling
+from operations.inventory_upkeep import keep_inventory
 from operations.orders import keep_telling as keep_telling_of_orders
 from operations.reconcile import keep_started
 from operations.trust_news import keep_telling_trust
@@ -238,6 +239,7 @@ async def run_manager(settings: Settings) -> None:
                     keep_campaigns(database, client, settings.notifications),
                     keep_telling_of_orders(database, settings.notifications),
                     authority_news.keep_telling(database, settings.notifications),
+                    keep_inventory(database, client, settings.notifications),
                     keep_telling_trust(database, client, settings.notifications),
                     keep_watch(database, client, settings.notifications),
                     keep_delivering(database, settings.notifications, resolve, settings.dashboard.public_url),

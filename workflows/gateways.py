@@ -82,4 +82,6 @@ class EndpointDiscoveryWorkflow:
             if found.problem is not None or found.next is None or found.next <= first:
                 return m.Discovery(bindings, found.problem, found.cure)
             first = found.next
-            known += [one.served_fingerprint for one in found.bindings if one.certificate_pem and one.served_fingerprint]
+            known += [
+                one.served_fingerprint for one in found.bindings if one.certificate_pem and one.served_fingerprint
+            ]

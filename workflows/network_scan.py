@@ -44,8 +44,10 @@ class NetworkScanWorkflow:
         while True:
             self._woken = False
             plan = await records(Scans.plan_scan, start)
-            if plan.ended:
+            if plan.ended and not self._woken:
                 return self.view()
+            if plan.ended:
+                continue
             if plan.gateway != self._gateway:
                 self._gateway = plan.gateway
                 workflow.upsert_search_attributes([attributes.GATEWAY.value_set(plan.gateway)])
@@ -112,7 +114,9 @@ class NetworkScanWorkflow:
 
     async def _sleep(self, pause: timedelta) -> None:
         try:
-            await workflow.wait_condition(lambda: self._woken or self._canceled, timeout=max(pause, timedelta(seconds=1)))
+            await workflow.wait_condition(
+                lambda: self._woken or self._canceled, timeout=max(pause, timedelta(seconds=1))
+            )
         except TimeoutError:
             return
 

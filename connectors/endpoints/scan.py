@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -158,7 +158,8 @@ class Targets(Sequence[tuple[str, Service]]):
         given = list(networks)
         four = ipaddress.collapse_addresses(one for one in given if isinstance(one, ipaddress.IPv4Network))
         six = ipaddress.collapse_addresses(one for one in given if isinstance(one, ipaddress.IPv6Network))
-        self._spans = [_hosts(one) for one in (*four, *six)]
+        spans: list[Network] = [*four, *six]
+        self._spans = [_hosts(one) for one in spans]
         self._services = list(dict.fromkeys(services))
         self._hosts = sum(count for _, _, count in self._spans)
         if len(self) > MOST_TARGETS:
@@ -245,7 +246,7 @@ async def sweep(
     at_once: int,
     gate: asyncio.Semaphore,
     timeout: timedelta,
-) -> AsyncIterator[Looked]:
+) -> AsyncGenerator[Looked, None]:
     """Look at all from number `first` on, and give what came of each in their order. `gate` is what several sweeps
     share. Close it (`aclosing`) to end early: what is under way is given up."""
     under_way: deque[asyncio.Task[Looked]] = deque()

@@ -9,8 +9,8 @@ from model.messages.requests import EndpointAccess
 
 @dataclass(frozen=True)
 class DiscoverEndpoint:
-    """Read the endpoint's configuration and look at what its bindings serve, from number `first` on, as far as the answer
-    goes. Certificates with the fingerprints `known` need not come along."""
+    """Read the endpoint's configuration and look at what its bindings serve, from number `first` on, as far as the
+    answer goes. Certificates with the fingerprints `known` need not come along."""
 
     endpoint: EndpointAccess
     known: list[str] = field(default_factory=list)
@@ -19,8 +19,8 @@ class DiscoverEndpoint:
 
 @dataclass(frozen=True)
 class DiscoveredBinding:
-    """A binding and the fingerprint it serves now. `certificate_pem` is that certificate, the leaf only, where it may not
-    be known yet; one that several bindings serve comes once."""
+    """A binding and the fingerprint it serves now. `certificate_pem` is that certificate, the leaf only, where it may
+    not be known yet; one that several bindings serve comes once."""
 
     binding: str
     names: list[str]

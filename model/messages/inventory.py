@@ -23,8 +23,9 @@ class ScanService:
 
 @dataclass(frozen=True)
 class ScanPart:
-    """Look at addresses and ports from number `first` on, as far as it goes in one step. `rate` is connections a second,
-    `at_once` how many are open; the gateway's own settings may be stricter, and it refuses what they don't allow."""
+    """Look at addresses and ports from number `first` on, as far as it goes in one step. `rate` is connections a
+    second, `at_once` how many are open; the gateway's own settings may be stricter, and it refuses what they don't
+    allow."""
 
     networks: list[str]
     services: list[ScanService]

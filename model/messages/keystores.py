@@ -39,8 +39,8 @@ class LookIntoKeystore:
 @dataclass(frozen=True)
 class KeystoreEntry:
     """An entry as it is kept and shown. `kind` is ``key pair``, ``trusted certificate`` or ``other``; `not_after` is
-    ISO 8601 in UTC; `key_algorithm` is empty for a key that certgate would not make. `certificate_pem` comes along where
-    it may not be known yet, and is not kept here."""
+    ISO 8601 in UTC; `key_algorithm` is empty for a key that certgate would not make. `certificate_pem` comes along
+    where it may not be known yet, and is not kept here."""
 
     alias: str
     kind: str

@@ -4,23 +4,33 @@ for it, and five administrators."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from temporalio.client import Client
 
 from connectors.registry import Surroundings
 from connectors.secrets import resolve
-from model import access, audit, channel, x509
+from model import access, audit, channel, seen, x509
 from model.database import Database
 from model.errors import Unavailable
 from model.keys import KeyAlgorithm
-from model.states import AccessMethod, CampaignWay, CertificateStatus, DelegationMode, InstallState, Privilege, Role
+from model.states import (
+    AccessMethod,
+    CampaignWay,
+    CertificateStatus,
+    DelegationMode,
+    InstallState,
+    Privilege,
+    Role,
+    ScanState,
+    SightingWay,
+)
 from model.tables import (
     Administrator,
     ApprovalPolicy,
@@ -40,6 +50,7 @@ from model.tables import (
     Fact,
     Gateway,
     Installation,
+    NetworkScan,
     Notification,
     Organization,
     RoleAssignment,
@@ -101,6 +112,27 @@ def records(filled: Path, tmp_path: Path) -> Iterator[Records]:
     database = Database(f"sqlite:///{tmp_path}/certgate.db")
     yield Records(database, tmp_path)
     database.close()
+
+
+def sightings(session: Session, gateways: Mapping[str, int], endpoint_id: int, managed: str) -> None:
+    """What was seen: certificate 1 at gateway alpha's endpoint, and at alpha and beta one each in the network, which a
+    scan looked for."""
+    spot = seen.Spot(gateways["alpha"], SightingWay.ENDPOINT, endpoint_id=endpoint_id, binding="a:443")
+    seen.keep(session, {spot: x509.fingerprint(x509.load_certificate(managed))}, [managed], NOW)
+    for name in ("alpha", "beta"):
+        pem = self_signed([f"{name}-printer.example"])[0].decode()
+        spot = seen.Spot(gateways[name], SightingWay.NETWORK, address="192.0.2.7", port=443)
+        seen.keep(session, {spot: x509.fingerprint(x509.load_certificate(pem))}, [pem], NOW)
+        session.add(
+            NetworkScan(
+                gateway_id=gateways[name],
+                networks=["192.0.2.0/24"],
+                services=[{"port": 443, "starttls": None}],
+                asked_by="mrao",
+                state=ScanState.DONE,
+                created_at=NOW,
+            )
+        )
 
 
 def fill(database: Database) -> None:
@@ -224,6 +256,7 @@ def fill(database: Database) -> None:
                 updated_at=NOW,
             )
         )
+        sightings(session, gateways, number_of(endpoint), leaf.public_bytes(Encoding.PEM).decode())
         campaign = Campaign(
             name="drill of a.example",
             created_by_id=requester,

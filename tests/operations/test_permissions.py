@@ -45,6 +45,10 @@ from operations import (
     health,
     identity,
     imports,
+    inventory,
+    inventory_expiry,
+    inventory_manage,
+    inventory_scans,
     keystores,
     modules,
     notifications,
@@ -95,9 +99,12 @@ HELPERS = {
     "decisions.visible",
     "decisions.words",
     "health.database_findings",
+    "inventory.found_by",
+    "inventory.sight",
     "notifications.late",
     "trust.keep",
     "roles.give",
+    "submission.judge",
 }
 
 Call = Callable[[Context, Records], Any]
@@ -129,6 +136,7 @@ def names(rows: list[Any]) -> set[str]:
 NEW_ENDPOINT = endpoints.NewEndpoint(gateway="alpha", name="second", type="nginx")
 NEW_GROUP = groups.NewGroup("alpha", "second", [("nginx", "a:443")])
 NEW_KEYSTORE = keystores.NewKeystore("alpha", "java", "jks", {"file": "/srv/a.jks", "passphrase": "env:P"})
+NEW_SCAN = inventory_scans.NewScan("alpha", ["192.0.2.0/24"], ["443"])
 NEW_IMPORT = certificate_import.NewImport("private", "Alpha", "alpha")
 NEW_GATEWAY = gateway_changes.NewGateway("new", delegation_mode=DelegationMode.CUSTOMIZED, organizations=["Alpha"])
 NEW_REQUEST = submission.NewRequest(common_name="n.example", organization="Alpha", department="Web", gateway="general")
@@ -313,6 +321,33 @@ TABLE: dict[str, Row] = {
     "verification.certificate": Row(lambda c, r: verification.certificate(c, 1), bare=REFUSED, stranger=HIDDEN),
     "verification.everything": Row(lambda c, r: verification.everything(c, "alpha"), bare=REFUSED, stranger=HIDDEN),
     "verification.progress": Row(lambda c, r: verification.progress(c, f"verification-all-{c.actor.login}")),
+    "inventory.listing": Row(lambda c, r: _seen(c), {1, 2, 3}, {1, 2}, {1, 2}, {1}, {3}),
+    "inventory.counts": Row(
+        lambda c, r: tuple(inventory.counts(c).values()), (2, 1, 0), (1, 1, 0), (1, 1, 0), (0, 1, 0), (1, 0, 0)
+    ),
+    "inventory.show": Row(lambda c, r: inventory.show(c, 1), stranger=HIDDEN),
+    "inventory.show what is in the network": Row(lambda c, r: inventory.show(c, 2), drao=HIDDEN, stranger=HIDDEN),
+    "inventory.ignore": Row(lambda c, r: inventory.ignore(c, 1, "why"), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "inventory.unignore": Row(lambda c, r: inventory.unignore(c, 2), OK, OK, REFUSED, HIDDEN, HIDDEN),
+    "inventory.export_csv": Row(lambda c, r: len(list(inventory.export_csv(c))), 4, 3, 3, 2, 2),
+    "inventory.export_jsonl": Row(lambda c, r: len(list(inventory.export_jsonl(c))), 3, 2, 2, 1, 1),
+    "inventory_expiry.ending": Row(lambda c, r: inventory_expiry.ending(c).total, 2, 1, 1, 0, 1),
+    "inventory_manage.preview": Row(lambda c, r: inventory_manage.preview(c, [1]), stranger=HIDDEN),
+    "inventory_manage.manage": Row(lambda c, r: inventory_manage.manage(c, [1]), bare=REFUSED, stranger=HIDDEN),
+    "inventory_scans.allowed": Row(lambda c, r: inventory_scans.allowed(c, "alpha"), stranger=HIDDEN),
+    "inventory_scans.listing": Row(
+        lambda c, r: {row.gateway for row in inventory_scans.listing(c)},
+        {"alpha", "beta"},
+        {"alpha"},
+        {"alpha"},
+        set(),
+        {"beta"},
+    ),
+    "inventory_scans.show": Row(lambda c, r: inventory_scans.show(c, 1), drao=HIDDEN, stranger=HIDDEN),
+    "inventory_scans.begin": Row(lambda c, r: inventory_scans.begin(c, NEW_SCAN), OK, OK, REFUSED, REFUSED, HIDDEN),
+    "inventory_scans.again": Row(lambda c, r: inventory_scans.again(c, 1), OK, OK, REFUSED, HIDDEN, HIDDEN),
+    "inventory_scans.cancel": Row(lambda c, r: inventory_scans.cancel(c, 1), OK, OK, REFUSED, HIDDEN, HIDDEN),
+    "inventory_scans.remove": Row(lambda c, r: inventory_scans.remove(c, 1), OK, OK, REFUSED, HIDDEN, HIDDEN),
     "keystores.listing": Row(
         lambda c, r: {row.gateway for row in keystores.listing(c)},
         mrao={"general", "alpha", "web", "beta"},
@@ -630,6 +665,10 @@ def _overview(context: Context) -> Any:
     seen = overview.show(context)
     changes = None if seen.changes is None else {row.object_type for row in seen.changes}
     return sum(seen.open_requests.values()), seen.awaiting_me.total, seen.expiry.valid, changes
+
+
+def _seen(context: Context) -> set[int]:
+    return {row.id for row in inventory.listing(context).rows}
 
 
 def _previewed(context: Context) -> tuple[int, int]:

@@ -45,6 +45,7 @@ from operations import (
     gateway_changes,
     gateway_news,
     groups,
+    inventory_scans,
     joining,
     keystores,
     modules,
@@ -55,12 +56,13 @@ from operations import (
     verification,
 )
 from operations.campaign_selection import Plan, Selection
+from operations.inventory_scans import NewScan
 from tests import pki
 from tests.pki import pem
 from tests.support.chained import chained_in, install_chained
 from tests.support.world import World, wait_until, world
 from worker import workers
-from worker.playground import DisposableNginx
+from worker.playground import DisposableNginx, free_port
 from workflows.authority_watch import AuthorityWatchWorkflow
 from workflows.renewal import CertificateRenewalWorkflow
 from workflows.revocation import CertificateRevocationWorkflow
@@ -102,6 +104,8 @@ async def record(made: World, nginx: DisposableNginx, release: str) -> None:
     await keep("endpoint-test", made.client.get_workflow_handle(naming.endpoint_test_workflow(endpoint_id)))
     looked = await keystores.check(made.context("admin"), made.gateway_id)
     await keep("keystore-look", made.client.get_workflow_handle(naming.keystore_workflow(looked.keystore.id)))
+
+    await record_scans(made, keep)
 
     private = authorities.show(made.context("admin"), "private").id
     await authorities.check(made.context("admin"), private, made.surroundings, made.gateway_id)
@@ -347,6 +351,32 @@ async def record_endpoints(
     await made.say(back.id, "install")
     await made.workflow(back.id).result()
     await keep("request-rollback", made.workflow(back.id))
+
+
+async def record_scans(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
+    """A scan that is done, one that the gateway refuses, one that sleeps until its next round, one that is canceled."""
+    context, port = made.context("admin"), str(free_port())
+
+    async def begun(name: str, network: str = "127.0.0.1/32", **more: Any) -> int:
+        new = NewScan(made.gateway_id, [network], [port], timeout_seconds=1, **more)
+        row = await inventory_scans.begin(context, new)
+        handle = made.client.get_workflow_handle(naming.scan_workflow(row.id))
+        if row.every_seconds is None:
+            await handle.result()
+        while "next round" not in (await handle.query("view"))["message"] and row.every_seconds is not None:
+            await asyncio.sleep(0.05)
+        await keep(f"network-scan-{name}", handle)
+        return row.id
+
+    await begun("done", "127.0.0.0/29")
+    await begun("refused", "10.0.0.0/30")
+    repeated = await begun("asleep", every_seconds=86_400)
+    await inventory_scans.again(context, repeated)
+    await wait_until(lambda: not inventory_scans.show(context, repeated).running)
+    await inventory_scans.cancel(context, repeated)
+    handle = made.client.get_workflow_handle(naming.scan_workflow(repeated))
+    await handle.result()
+    await keep("network-scan-again-canceled", handle)
 
 
 async def record_syncs(made: World, keep: Callable[[str, WorkflowHandle[Any, Any]], Awaitable[None]]) -> None:
