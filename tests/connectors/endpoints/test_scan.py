@@ -141,7 +141,7 @@ async def test_a_pace_gives_turns_at_its_rate(monkeypatch: pytest.MonkeyPatch) -
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(scan.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     pace = Pace(4)
     for _ in range(4):
         await pace.turn()
