@@ -25,6 +25,15 @@ NEW_ALIAS = "tomcat"
 
 
 @dataclass(frozen=True)
+class Survey:
+    """What a look into a keystore file gave: its keys' aliases as they are spelled, and an obstacle as `Binding` has
+    it."""
+
+    aliases: Sequence[str]
+    obstacle: str | None = None
+
+
+@dataclass(frozen=True)
 class KeystoreEntry:
     """See `connectors.endpoints.files.Archive`. A place without an alias means the only key of the file."""
 
@@ -73,30 +82,25 @@ class KeystoreEntry:
             raise Permanent(f"The keystore {place.certificate} would become larger than {LARGEST_FILE} bytes.")
         return made
 
-    def aliases(self, content: bytes, place: Place) -> list[str]:
-        """Of the keys in the file."""
-        archive = self._opened(content, place)
-        return archive.aliases() if archive else []
-
-    def obstacle(self, content: bytes | None, place: Place) -> str | None:
-        """Why nothing can be written there, as `Binding.obstacle` says it; None where it can."""
+    def look(self, content: bytes | None, place: Place) -> Survey:
+        """The keys of the file, and what stands in the way of writing to the place. Raises nothing."""
         try:
             archive = self._opened(content, place)
-            if archive is None:
-                return None
-            alias = _alias(archive, place)
-            if alias is not None:
+            aliases = archive.aliases() if archive else []
+            alias = _alias(archive, place) if archive else None
+            if archive is not None and alias is not None:
                 archive.key(alias)
-            elif not place.alias and archive.aliases():
-                return (
-                    f"the keystore {place.certificate} has several keys ({_listed(archive.aliases())}), and nothing "
-                    "says which one is used: name its alias in the configuration."
-                )
         except Unreadable as error:
-            return f"the keystore {place.certificate} can't be used: {error.why}."
+            return Survey(tuple(aliases), f"the keystore {place.certificate} can't be used: {error.why}.")
         except Permanent as error:
-            return f"{error.message[0].lower()}{error.message[1:]}"
-        return None
+            return Survey((), f"{error.message[0].lower()}{error.message[1:]}")
+        if alias is None and not place.alias and aliases:
+            return Survey(
+                tuple(aliases),
+                f"the keystore {place.certificate} has several keys ({_listed(aliases)}), and nothing says which of "
+                "them is used: name its alias in the configuration.",
+            )
+        return Survey(tuple(aliases))
 
     def _opened(self, content: bytes | None, place: Place) -> Archive | None:
         if content is None:

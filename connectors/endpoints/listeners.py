@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from connectors.endpoints.contract import Listener, Probe
+from connectors.endpoints.contract import Listener, Probe, Verification
+from connectors.endpoints.handshake import shake_hands
 from connectors.endpoints.starttls import StartTls
 
 # The label that is put for ``*`` when a wildcard host is looked at.
@@ -59,6 +61,12 @@ class ListenerSettings(BaseModel):
         names: list[str | None] = [name.replace("*", PROBE_LABEL, 1).lower() for name in self.names]
         names = names or [None]
         return listeners, tuple(dict.fromkeys(Probe(one, name) for one in listeners for name in names))
+
+
+async def anybody_answers(listeners: Sequence[Listener]) -> bool:
+    """Whether anything takes connections at one of these."""
+    seen = await asyncio.gather(*(shake_hands(Probe(one, None)) for one in listeners))
+    return any(one.failure not in (Verification.CONNECTION_FAILED, Verification.RESOLUTION_FAILED) for one in seen)
 
 
 def _read(given: str, host_address: str) -> Listener:

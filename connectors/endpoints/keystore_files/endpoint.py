@@ -13,8 +13,8 @@ from connectors.archives.contract import Passphrases, kind_of
 from connectors.endpoints.contract import Activated, Activation, Binding, Place
 from connectors.endpoints.files import Archive, FileEndpoint
 from connectors.endpoints.hook import HookSettings, run_hook
-from connectors.endpoints.keystores import KeystoreEntry
-from connectors.endpoints.listeners import ListenerSettings
+from connectors.endpoints.keystores import KeystoreEntry, Survey
+from connectors.endpoints.listeners import ListenerSettings, anybody_answers
 from connectors.errors import Permanent
 from connectors.registry import ConnectorType, Surroundings
 from connectors.secrets import Reference
@@ -66,28 +66,27 @@ class KeystoreFileEndpoint(FileEndpoint):
         path = await self.resolve(self._settings.path)
         content = await self.read(path)
         if content is None:
-            return [await self._alone(self._wanted(), path, None, [])]
+            return [await self._alone(self._wanted(), path, None)]
         if (found := kind_of(content)) not in (None, self._kind):
             raise Permanent(f"{path} is a {found} file, and the endpoint is set as {self._kind}.")
-        entry = await self._entry()
-        aliases = await asyncio.to_thread(entry.aliases, content, self._place(path, ""))
         if self._settings.alias is not None:
-            return [await self._alone(self._settings.alias, path, content, aliases)]
-        if not aliases:
-            raise Permanent(f"{path} has no key in it: set the alias of the entry that is to be made.")
-        if len(aliases) == 1:
-            return [await self._alone(aliases[0], path, content, aliases)]
-        # Which of them is served where, nobody has said.
-        return [
-            Binding(
-                id=alias,
-                names=tuple(self._settings.names),
-                listeners=(),
-                places=(self._place(path, alias),),
-                obstacle=self._unsaid() or await self._obstacle(entry, content, self._place(path, alias)),
+            return [await self._alone(self._settings.alias, path, content)]
+        survey = await self._look(content, self._place(path, ""))
+        if not survey.aliases:
+            raise Permanent(
+                f"Can't find a key in {self.title}: {survey.obstacle}"
+                if survey.obstacle
+                else f"{path} has no key in it: set the alias of the entry that is to be made, and create."
             )
-            for alias in aliases
-        ]
+        if len(survey.aliases) == 1:
+            return [await self._alone(survey.aliases[0], path, content)]
+        # Which of them is served where, nobody has said.
+        bindings = []
+        for alias in survey.aliases:
+            place = self._place(path, alias)
+            obstacle = self._unsaid() or (await self._look(content, place)).obstacle
+            bindings.append(Binding(alias, tuple(self._settings.names), (), places=(place,), obstacle=obstacle))
+        return bindings
 
     async def check(self, place: Place | None = None, /) -> None:
         """Whether the file can be opened; with a place, that its key belongs to its certificate."""
@@ -97,8 +96,10 @@ class KeystoreFileEndpoint(FileEndpoint):
             await self.discover()
 
     async def running(self) -> bool:
-        """A file is always there to be written to."""
-        return True
+        """Whether anything takes connections where the settings say that the certificate is served; without listeners
+        there is nothing that would have to run."""
+        listeners, _ = self._settings.found_at(self._host.address)
+        return not listeners or await anybody_answers(listeners)
 
     async def activate(self, place: Place, /) -> Activated:
         """Run the hook. What it does, and whoever reads the file without one, nobody tells."""
@@ -120,25 +121,20 @@ class KeystoreFileEndpoint(FileEndpoint):
             )
         return self._settings.alias
 
-    async def _alone(self, alias: str, path: str, content: bytes | None, aliases: Sequence[str]) -> Binding:
+    async def _alone(self, alias: str, path: str, content: bytes | None) -> Binding:
         place = self._place(path, alias)
-        missing = alias.lower() not in (one.lower() for one in aliases)
-        obstacle = None
-        if missing and not self._settings.create:
-            there = ", ".join(aliases[:5]) or "none"
-            obstacle = f"{path} has no key under {alias} (there is: {there}): correct the alias, or set create."
+        survey = await self._look(content, place)
+        obstacle = survey.obstacle
+        if not self._settings.create and alias.lower() not in (one.lower() for one in survey.aliases):
+            there = ", ".join(survey.aliases[:5]) or "none"
+            obstacle = obstacle or (
+                f"{path} has no key under {alias} (there is: {there}): correct the alias, or set create."
+            )
         listeners, probes = self._settings.found_at(self._host.address)
-        return Binding(
-            id=alias,
-            names=tuple(self._settings.names),
-            listeners=listeners,
-            probes=probes,
-            places=(place,),
-            obstacle=obstacle or await self._obstacle(await self._entry(), content, place),
-        )
+        return Binding(alias, tuple(self._settings.names), listeners, probes, (place,), obstacle=obstacle)
 
-    async def _obstacle(self, entry: KeystoreEntry, content: bytes | None, place: Place) -> str | None:
-        return await asyncio.to_thread(entry.obstacle, content, place)
+    async def _look(self, content: bytes | None, place: Place) -> Survey:
+        return await asyncio.to_thread((await self._entry()).look, content, place)
 
     def _unsaid(self) -> str | None:
         if not self._settings.listeners:

@@ -6,7 +6,6 @@ here; and that the new certificate is served, handshakes say.
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,12 +18,10 @@ from connectors.endpoints.contract import (
     Material,
     Place,
     Probe,
-    Verification,
 )
 from connectors.endpoints.files import FileEndpoint, Ownership
-from connectors.endpoints.handshake import shake_hands
 from connectors.endpoints.hook import complaint, run_hook
-from connectors.endpoints.listeners import PROBE_LABEL
+from connectors.endpoints.listeners import PROBE_LABEL, anybody_answers
 from connectors.endpoints.pem.settings import PemSettings, ServedSettings
 from connectors.errors import Permanent
 from connectors.hosts.contract import CommandResult, Host
@@ -44,11 +41,6 @@ class CertificateFiles(FileEndpoint):
         """A handshake for each name at each listener; without SNI where there are no names."""
         asked: list[str | None] = [name.replace("*", PROBE_LABEL, 1).lower() for name in names] or [None]
         return tuple(dict.fromkeys(Probe(one, name) for one in listeners for name in asked))
-
-    async def answers(self, listeners: Sequence[Listener]) -> bool:
-        """Whether anything takes connections at one of these."""
-        seen = await asyncio.gather(*(shake_hands(Probe(one, None)) for one in listeners))
-        return any(one.failure not in (Verification.CONNECTION_FAILED, Verification.RESOLUTION_FAILED) for one in seen)
 
     async def run(self, words: Sequence[str]) -> CommandResult:
         """Run a command and take whatever status it gives."""
@@ -129,7 +121,7 @@ class PemEndpoint(CertificateFiles):
         """Whether anything takes connections where the settings say that the certificate is served; without listeners
         there is nothing that would have to run."""
         listeners, _ = self._settings.found_at(self._host.address)
-        return not listeners or await self.answers(listeners)
+        return not listeners or await anybody_answers(listeners)
 
     async def write(self, place: Place, material: Material) -> None:
         """See `FileEndpoint.write`; files that are made get the owner and mode of the settings."""

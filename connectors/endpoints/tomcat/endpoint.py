@@ -209,13 +209,12 @@ class TomcatEndpoint(FileEndpoint):
             content = await self.read(place.certificate)
             place = replace(place, form=form_of(content, place.form))
             entry = await self._entry(element)
-            obstacle = await asyncio.to_thread(entry.obstacle, content, place)
-            if obstacle is None and content is not None and not place.alias:
-                aliases = await asyncio.to_thread(entry.aliases, content, place)
-                place = replace(place, alias=aliases[0] if aliases else "")
         except Permanent as error:
             return place, f"{error.message[0].lower()}{error.message[1:]}"
-        return place, obstacle
+        survey = await asyncio.to_thread(entry.look, content, place)
+        if not place.alias and len(survey.aliases) == 1:
+            place = replace(place, alias=survey.aliases[0])
+        return place, survey.obstacle
 
     async def _element(self, place: Place) -> CertificateElement:
         """The element that a place was made of."""

@@ -120,12 +120,12 @@ def test_keys_may_have_a_passphrase_of_their_own(form: str, authority: Throwaway
     material = authority.issue("www.example.org")
     content = entry(WORD, KEY_WORD).write(None, place(form), material)
     assert entry(WORD, KEY_WORD).read(content, place(form)).public_key is not None
-    assert entry(WORD, KEY_WORD).obstacle(content, place(form)) is None
+    assert entry(WORD, KEY_WORD).look(content, place(form)).obstacle is None
     # With the file's own it can be looked into, and nothing is written that its user could not open.
     found = entry().read(content, place(form))
     assert (found.certificate, found.public_key) == (fingerprint_of(material), None)
     assert "the key under tomcat has another passphrase than the one that is set" in str(
-        entry().obstacle(content, place(form))
+        entry().look(content, place(form)).obstacle
     )
     with pytest.raises(Permanent, match=r"^The keystore /keys can't be used: the key under tomcat has another"):
         entry().write(content, place(form), material)
@@ -136,12 +136,12 @@ def test_what_stands_in_the_way_is_told(
     form: str, made_by_java: dict[str, Path], authority: ThrowawayAuthority
 ) -> None:
     sound = made_by_java[form].read_bytes()
-    assert entry().obstacle(sound, place(form, "webserver")) is None
-    assert entry().obstacle(None, place(form)) is None
-    several = entry().obstacle(sound, place(form))
+    assert entry().look(sound, place(form, "webserver")).obstacle is None
+    assert entry().look(None, place(form)).obstacle is None
+    several = entry().look(sound, place(form)).obstacle
     assert several is not None
     assert several.startswith("the keystore /keys has several keys (webserver, other), and nothing says which")
-    wrong = entry("not it").obstacle(sound, place(form))
+    wrong = entry("not it").look(sound, place(form)).obstacle
     assert wrong == "the keystore /keys can't be used: the passphrase is wrong or the file is damaged."
     for content, why in (
         (sound[:200], "the file is damaged"),
