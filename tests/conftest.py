@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from model.database import Database
+from tests.support import databases
 from tests.support import openbao as openbao_server
 from tests.support.openbao import OpenBao
 from tests.support.sshd import Sshd, sshd
@@ -29,21 +29,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database file of today's schema, to copy: making one takes a while."""
-    path = tmp_path_factory.mktemp("empty") / "certgate.db"
-    made = Database(f"sqlite:///{path}")
-    made.upgrade()
-    made.close()
-    return path
-
-
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[Database]:
     """An empty database of today's schema."""
-    shutil.copyfile(empty_database, tmp_path / "certgate.db")
-    made = Database(f"sqlite:///{tmp_path}/certgate.db")
+    made = databases.empty(tmp_path)
     yield made
     made.close()
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from dashboard import session
 from tests.dashboard import scene as scenes
@@ -15,6 +17,15 @@ from tests.dashboard.scene import Scene
 
 COOKIE = "cookie"
 SCRIPT = Path(__file__).parents[2] / "dashboard" / "app.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_once() -> Iterator[None]:
+    """The driver looks through all installed packages for components each time; a server does when it starts."""
+    found = manifest_scanner.scan_component_manifests()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_: found)
+        yield
 
 
 @pytest.fixture
@@ -42,11 +53,7 @@ def visit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Visit:
     def opened(path: str = "requests", *, login: str | None = "bob", **query: str) -> AppTest:
         app = AppTest.from_file(str(SCRIPT), default_timeout=60)
         app.query_params.update(query)
-        app.run()
-        pages = app._registered_pages  # AppTest has no public way to a page that is a function
-        app._page_hash = next(
-            (hashed for hashed, page in pages.items() if page.get("url_pathname") == path), app._page_hash
-        )
+        app._page_hash = calc_hash(path)  # AppTest has no public way to a page that is a function
         if login is not None:
             app.session_state[COOKIE] = scenes.signed_in(scene, login)
         app.run()

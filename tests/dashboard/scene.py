@@ -48,6 +48,7 @@ from operations.identity import hash_password
 from operations.lookup import identity
 from operations.sessions import Beginning, Lifetimes
 from tests import pki
+from tests.support import databases
 
 PASSWORD = "correct horse battery"
 HOSTILE = '<img src=x onerror="window.pwned=1"> **bold** [link](http://127.0.0.1/) www.autolink.example :red[red] $x$'
@@ -82,8 +83,7 @@ def _issuers(now: datetime) -> tuple[pki.Issuer, pki.Issuer]:
 def make(home: Path) -> Scene:
     """Fill the database of a new home."""
     home.mkdir(mode=0o700, exist_ok=True)
-    database = Database(f"sqlite:///{home}/certgate.db")
-    database.upgrade()
+    database = databases.empty(home)
     scene = Scene(home, database, datetime.now(UTC).replace(microsecond=0))
     with database.write() as session:
         _people(scene, session)

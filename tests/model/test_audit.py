@@ -17,6 +17,7 @@ from model import audit
 from model.database import Database
 from model.states import AccessMethod
 from model.tables import AuditEntry
+from tests.support import databases
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -109,8 +110,7 @@ def test_two_writers_never_take_one_number(tmp_path: Path, database: Database) -
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Three entries, of which nothing can be taken."""
-    made = Database(f"sqlite:///{tmp_path_factory.mktemp('three')}/certgate.db")
-    made.upgrade()
+    made = databases.empty(tmp_path_factory.mktemp("three"))
     fill(made, 1)
     with made.write() as session:
         audit.append(session, act(2, once="once-2"), NOW)

@@ -58,6 +58,7 @@ from model.tables import (
 from operations import identity
 from operations.context import Context
 from operations.lookup import identity as number_of
+from tests.support import databases
 from worker.playground import self_signed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -97,12 +98,11 @@ class Records:
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database file to copy: filling one takes a while."""
-    path = tmp_path_factory.mktemp("filled") / "certgate.db"
-    database = Database(f"sqlite:///{path}")
-    database.upgrade()
+    folder = tmp_path_factory.mktemp("filled")
+    database = databases.empty(folder)
     fill(database)
     database.close()
-    return path
+    return folder / "certgate.db"
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from operations import administrators, audit_export, audit_trail, gateway_change
 from operations.audit_trail import AuditRow, Filter
 from operations.context import Actor, Context
 from tests.operations.conftest import NOW, Records
+from tests.support import databases
 from tests.support.postgres import Postgres, postgres
 
 Keeps = Callable[[dict[str, Any]], bool]
@@ -48,9 +48,7 @@ def server() -> Iterator[Postgres]:
 def filled(request: pytest.FixtureRequest, name: str) -> Iterator[Database]:
     """A trail of `ENTRIES` entries."""
     if request.param == "sqlite":
-        path = request.getfixturevalue("tmp_path_factory").mktemp(name) / "certgate.db"
-        shutil.copyfile(request.getfixturevalue("empty_database"), path)
-        database = Database(f"sqlite:///{path}")
+        database = databases.empty(request.getfixturevalue("tmp_path_factory").mktemp(name))
     else:
         server: Postgres = request.getfixturevalue("server")
         database = Database(server.create(name))

@@ -26,6 +26,7 @@ from operations import enrollment, gateway_changes, gateways, joining, manager_k
 from operations.joining import Itself
 from operations.tokens import Token
 from tests.operations.conftest import NOW, Records
+from tests.support import databases
 from tests.support.world import World
 from workflows.gateways import GatewayJoinWorkflow
 
@@ -235,8 +236,7 @@ async def test_a_check_in_tells_what_the_gateway_is_and_who_it_is_not(shared_wor
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Database]:
     """An installation that has no key yet."""
-    made = Database(f"sqlite:///{tmp_path}/certgate.db")
-    made.upgrade()
+    made = databases.empty(tmp_path)
     yield made
     made.close()
 
