@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -107,12 +108,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os._exit(code)
 
 
+@cache
+def _command() -> click.Command:
+    """All nouns and verbs, made once in a process: that takes longer than most commands."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; gives its exit code. Errors are told in one sentence on stderr."""
     defaults = Globals()
     GLOBALS.home, GLOBALS.debug = defaults.home, defaults.debug
     try:
-        result = typer.main.get_command(app).main(list(arguments), prog_name="certgate", standalone_mode=False)
+        result = _command().main(list(arguments), prog_name="certgate", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
