@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert
 from sqlmodel import Session, select
 
 from model import audit, x509
@@ -94,14 +95,22 @@ def make(home: Path) -> Scene:
 
 def many(scene: Scene, count: int) -> None:
     """Further requests, as many as are wanted."""
+    row = _request(scene, "", S.ISSUED, I.COMPLETED, minutes=10_000).model_dump(exclude={"id"})
     with scene.database.write() as session:
-        for number in range(count):
-            session.add(
-                _request(scene, f"host-{number:05}.example.com", S.ISSUED, I.COMPLETED, minutes=10_000 + number)
-            )
-            if number % 1000 == 999:
-                session.flush()
-                session.expunge_all()
+        # Not as objects, one by one: that takes many times as long.
+        session.execute(
+            insert(CertificateRequest),
+            [
+                {
+                    **row,
+                    "common_name": (name := f"host-{number:05}.example.com"),
+                    "names": [name],
+                    "created_at": (created := row["created_at"] - timedelta(minutes=number)),
+                    "updated_at": created,
+                }
+                for number in range(count)
+            ],
+        )
 
 
 def administrator(

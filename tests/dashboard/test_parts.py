@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,22 +18,24 @@ from model.states import CertificateStatus, InstallState
 from operations.context import Context
 from operations.identity import owner
 from operations.requests import RequestDetail, Waiting, show
-from tests.dashboard.scene import Scene
+from tests.dashboard import scene as scenes
 from worker.settings import load
 
 FOLDER = Path(launcher.__file__).parent
 SOURCES = sorted(FOLDER.rglob("*.py"))
 
 
-@pytest.fixture
-def detail(scene: Scene) -> RequestDetail:
+@pytest.fixture(scope="module")
+def detail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RequestDetail]:
     """The request that has come to its end, as whoever may see everything sees it."""
+    scene = scenes.make(tmp_path_factory.mktemp("parts") / "home")
 
     async def nowhere() -> object:
         raise AssertionError
 
     context = Context(scene.database, owner(scene.database), "dashboard", nowhere)  # type: ignore[arg-type]
-    return show(context, scene.requests["served"])
+    yield show(context, scene.requests["served"])
+    scene.database.close()
 
 
 def states(detail: RequestDetail) -> list[str]:

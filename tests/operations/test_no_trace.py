@@ -9,6 +9,7 @@ import pkgutil
 import re
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,15 +32,22 @@ FOREIGN = {"stranger": OF_ALPHA, "rao": OF_BETA, "bare": OF_BETA, "drao": OF_BET
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What operations answer from now on, as it is: the table of permissions looks at parts of it only."""
     heard: list[Any] = []
+    for loaded, name, function in _asked():
+        monkeypatch.setattr(loaded, name, _overheard(function, heard))
+    return heard
+
+
+@functools.cache
+def _asked() -> list[tuple[ModuleType, str, Any]]:
+    """All operations that take a context: where they are, their names, and they themselves."""
+    found = []
     for module in pkgutil.iter_modules(operations.__path__):
         loaded = importlib.import_module(f"operations.{module.name}")
         for name, function in inspect.getmembers(loaded, inspect.isfunction):
-            if (
-                function.__module__ == loaded.__name__
-                and next(iter(inspect.signature(function).parameters), "") == "context"
-            ):
-                monkeypatch.setattr(loaded, name, _overheard(function, heard))
-    return heard
+            first = next(iter(inspect.signature(function).parameters), "")
+            if function.__module__ == loaded.__name__ and first == "context":
+                found.append((loaded, name, function))
+    return found
 
 
 @pytest.mark.parametrize("role", FOREIGN)
