@@ -213,7 +213,8 @@ class _Install:
         place = await endpoint.choose(binding, self._material)
         certificates.require_coverage(self._contents, affected, place)
         in_place = await endpoint.in_place(place)
-        if self._material.private_key_pem is None and in_place.public_key not in (None, wanted.public_key):
+        key_stays = self._material.private_key_pem is None and self._material.key_alias is None
+        if key_stays and in_place.public_key not in (None, wanted.public_key):
             raise Permanent(f"The private key at {place.key} does not belong to the certificate; nothing was changed.")
         running = await endpoint.running()
         probes = tuple(dict.fromkeys(probe for one in affected for probe in one.probes))

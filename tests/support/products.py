@@ -228,7 +228,13 @@ class Installation:
         return bool(self.product.files())
 
     async def install(
-        self, material: Material, binding: str | None = None, *, fault: Fault | None = None, **settings: Any
+        self,
+        material: Material,
+        binding: str | None = None,
+        *,
+        fault: Fault | None = None,
+        verify_seconds: float = 10,
+        **settings: Any,
     ) -> InstallReport:
         """Install at the product's binding, or another; `settings` are changes to the endpoint's."""
         return await install(
@@ -237,7 +243,7 @@ class Installation:
             material,
             journal=self.journal,
             progress=self.progress.append,
-            verify_timeout=timedelta(seconds=10),
+            verify_timeout=timedelta(seconds=verify_seconds),
         )
 
     async def binding(self, binding: str | None = None) -> Binding:

@@ -94,6 +94,10 @@ class Conversation:
     def commands_of(self, message: Incoming) -> list[Command]:
         """The commands of a CREATE_PIPELINE message (MS-PSRP 2.2.2.10, 2.2.3.11 to 2.2.3.13)."""
         assert message.content is not None
+        # The name of a type is written once and referred to from then on, wherever in the message.
+        self._serializer._clear()
+        for element in message.content.iter("Obj"):
+            self._serializer._get_types_from_obj(element)
         found = message.content.findall("MS/Obj[@N='PowerShell']/MS/Obj[@N='Cmds']/LST/Obj/MS")
         return [
             Command(
@@ -110,7 +114,7 @@ class Conversation:
     def _value(self, argument: ET.Element, name: str) -> Any:
         element = argument.find(f"*[@N='{name}']")
         assert element is not None
-        return self._serializer.deserialize(element)
+        return self._serializer.deserialize(element, clear=False)
 
     def session_key(self, message: Incoming) -> bytes:
         """The answer to PUBLIC_KEY: a key for SecureStrings, encrypted to the client's (MS-PSRP 2.2.2.3 and 2.2.2.4,
