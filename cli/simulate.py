@@ -50,6 +50,16 @@ def f5(port: Port = 0, faults: FaultsOption = DEFAULT_SEED) -> None:
     _serve("f5", port, faults)
 
 
+@simulate.command("winrm")
+def winrm(port: Port = 0, faults: FaultsOption = DEFAULT_SEED) -> None:
+    """Simulate a Windows server with IIS until Ctrl-C; prints how WinRM reaches it as one JSON value.
+
+    Its sites really speak TLS, on loopback. Faults are on unless told otherwise: cut connections, sessions that are
+    killed or refused. See docs/simulators.md.
+    """
+    _serve("winrm", port, faults)
+
+
 def _serve(name: str, port: int, faults: str) -> None:
     if faults != "off" and not (faults.isascii() and faults.isdigit() and len(faults) <= 18):
         raise InvalidInput("--faults takes the word off, or a seed: a whole number such as 7.")

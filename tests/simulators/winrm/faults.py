@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from enum import StrEnum
 
@@ -24,10 +25,16 @@ class Fault(StrEnum):
     NO_EFFECT = "http.sys takes the order and serves the old certificate"
 
 
-class Faults:
-    """Those that are still to happen."""
+# What passes by itself, and how often it happens where faults are usual.
+USUAL = (Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.KILLED, Fault.QUOTA, Fault.NO_LOGON_SESSION)
+PROBABILITY = 0.04
 
-    def __init__(self) -> None:
+
+class Faults:
+    """Those that are still to happen, and with a `seed` some that happen by themselves: the same for the same seed."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = None if seed is None else random.Random(seed)
         self._waiting: list[tuple[Fault, str | None]] = []
         self._lock = threading.Lock()
 
@@ -43,6 +50,9 @@ class Faults:
                 if waiting[0] in among and waiting[1] in (None, script):
                     self._waiting.remove(waiting)
                     return waiting[0]
+            usual = [fault for fault in among if fault in USUAL]
+            if self._random is not None and usual and self._random.random() < PROBABILITY:
+                return self._random.choice(usual)
         return None
 
     def forget(self) -> None:

@@ -35,8 +35,9 @@ class Service(ThreadingHTTPServer):
         faults: Faults,
         accounts: dict[str, str],
         context: ssl.SSLContext | None,
+        port: int,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
         self.shells = shells
         self.faults = faults
         self.accounts = accounts

@@ -27,14 +27,20 @@ class WinrmSimulator:
     """A context manager. `folder` gets the CA file and the file with the password. Without `tls` it takes NTLM only,
     with encrypted messages."""
 
-    def __init__(self, folder: Path, *, tls: bool = True) -> None:
-        self.faults = Faults()
+    def __init__(self, folder: Path, *, tls: bool = True, port: int = 0, faults: Faults | None = None) -> None:
+        self.faults = faults or Faults()
         self.windows = Windows(self.faults)
         self.password = secrets.token_hex(16)
         self._folder = folder
         known = {script.text: script.name for script in scripts.ALL}
         self.shells = Shells(self.windows, self.faults, known, frozenset({JEA}))
-        self.service = Service(self.shells, self.faults, {USER: self.password}, self._tls_context() if tls else None)
+        self.service = Service(
+            self.shells,
+            self.faults,
+            {USER: self.password},
+            self._tls_context() if tls else None,
+            port,
+        )
         self.password_file = folder / "password"
         self.password_file.touch(0o600)
         self.password_file.write_text(self.password)
