@@ -71,6 +71,11 @@ _CURES: tuple[tuple[str, str], ...] = (
         "Correct the account or its credential, and give it the right to use WinRM there: Remote Management Users, or "
         "the JEA configuration.",
     ),
+    (
+        r"specified logon session does not exist|has no private key on",
+        "Look whether the certificate in the machine's store has its private key, and the account the right to it.",
+    ),
+    (r"bring its functions up to date", "Copy certgate's scripts into the JEA module on the host again."),
     (r"as many sessions of", "Wait until sessions have ended there, or raise the limit (MaxShellsPerUser)."),
     (r"TLS certificate of .* can't be verified", "Set ca_file to the CA that issued the host's certificate for WinRM."),
     (r"authentication|host key|login", "Correct the credential or the known host key of the connection."),
