@@ -20,6 +20,18 @@ _UNREACHED = (
 # The first that fits counts: particular ones before general ones.
 _CURES: tuple[tuple[str, str], ...] = (
     (r"no connector named", "Install the module on the gateway's host, or choose a type that is there."),
+    (
+        r"refused the sign-in|gives this account no session",
+        "Correct the account or its credential, and give it the right to use WinRM there: Remote Management Users, or "
+        "the JEA configuration.",
+    ),
+    (
+        r"specified logon session does not exist|has no private key on",
+        "Look whether the certificate in the machine's store has its private key, and the account the right to it.",
+    ),
+    (r"bring its functions up to date", "Copy certgate's scripts into the JEA module on the host again."),
+    (r"as many sessions of", "Wait until sessions have ended there, or raise the limit (MaxShellsPerUser)."),
+    (r"TLS certificate of .* can't be verified", "Set ca_file to the CA that issued the host's certificate for WinRM."),
     (r"setting [\w.]+:", "Edit the settings: the sentence names the field and what it takes."),
     (r"it is an? [\w#]+ file", "Change the keystore's type to what the file is, or name another file."),
     (
@@ -66,18 +78,6 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"no such file|does not exist|is not there|not a regular file|not a folder",
         "Correct the path in the settings, or put there what it names.",
     ),
-    (
-        r"refused the sign-in|gives this account no session",
-        "Correct the account or its credential, and give it the right to use WinRM there: Remote Management Users, or "
-        "the JEA configuration.",
-    ),
-    (
-        r"specified logon session does not exist|has no private key on",
-        "Look whether the certificate in the machine's store has its private key, and the account the right to it.",
-    ),
-    (r"bring its functions up to date", "Copy certgate's scripts into the JEA module on the host again."),
-    (r"as many sessions of", "Wait until sessions have ended there, or raise the limit (MaxShellsPerUser)."),
-    (r"TLS certificate of .* can't be verified", "Set ca_file to the CA that issued the host's certificate for WinRM."),
     (r"authentication|host key|login", "Correct the credential or the known host key of the connection."),
     (r"timed out|refused|unreachable|resolve|did not answer|could not be reached|connection", _UNREACHED),
 )
