@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import multiprocessing
 import signal
@@ -23,6 +24,7 @@ from model import x509
 from model.keys import KeyAlgorithm
 from model.rules.certificates import check_signing_request
 from tests.pki import make_ca, make_leaf, new_key, pem, shared_key
+from tests.support import softhsm
 
 NAMES = ("www.example.com", "*.example.com", "10.0.0.7", "fd00::7")
 ROOT = Path(__file__).parents[3]
@@ -31,13 +33,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pem": {"passphrase": "env:P"},
     "pkcs12": {"file": "keys.p12", "passphrase": "env:P"},
     "jks": {"file": "keys.jks", "passphrase": "env:P"},
+    "pkcs11": {"pin": "env:P"},
 }
 every_kind = pytest.mark.parametrize("kind", sorted(SETTINGS))
+# Those that are files of the gateway's own.
+every_file = pytest.mark.parametrize("kind", sorted(set(SETTINGS) - {"pkcs11"}))
 
 
 def opened(kind: str, home: Path, secret: Callable[[str], bytes] = lambda _: PASSPHRASE, **settings: Any) -> Any:
     connector = find("keystores", kind)
-    return connector.open(connector.configure(SETTINGS[kind] | settings), Surroundings(home, secret))
+    there = token_of(home) if kind == "pkcs11" else {}
+    return connector.open(connector.configure(SETTINGS[kind] | there | settings), Surroundings(home, secret))
+
+
+def token_of(home: Path) -> dict[str, str]:
+    """A token of SoftHSM for each home, made with the first call."""
+    label = f"of {hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+    if not (home / "token").exists():
+        softhsm.new_token(label, PASSPHRASE.decode())
+        (home / "token").touch()
+    return {"module": softhsm.module(), "token": label}
 
 
 def request(alias: str = "request-1", algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256) -> SigningRequest:
@@ -49,6 +64,8 @@ def key_of(csr: str) -> str:
 
 
 async def loaded(keystore: Any, alias: str) -> Any:
+    if not isinstance(keystore, ExportsKeys):
+        return x509.load_csr(await keystore.sign_request(request(alias)))  # which has the public half
     return serialization.load_pem_private_key(await keystore.private_key(alias), None)
 
 
@@ -63,24 +80,29 @@ def test_every_keystore_that_is_installed_is_tested_here() -> None:
 @every_kind
 async def test_every_algorithm_one_key_an_alias(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Large RSA keys take long to make; that they are made is tested with the smallest.
-    monkeypatch.setattr("connectors.keystores.keys.generate", shared_key)
+    if kind != "pkcs11":  # a token makes its keys itself, one after the other
+        monkeypatch.setattr("connectors.keystores.keys.generate", shared_key)
     keystore = opened(kind, tmp_path)
     assert isinstance(keystore, Keystore)
-    assert isinstance(keystore, ExportsKeys)
+    assert isinstance(keystore, ExportsKeys) == (kind != "pkcs11")
     assert await keystore.entries() == []
-    for algorithm in KeyAlgorithm:
+    algorithms = [
+        one for one in KeyAlgorithm if kind != "pkcs11" or one not in (KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096)
+    ]
+    for algorithm in algorithms:
         csr = await keystore.sign_request(request(f"a-{algorithm}", algorithm))
         assert check_signing_request(csr, NAMES, algorithm).names == NAMES
         # Another process, later: the same key.
         again = opened(kind, tmp_path)
         assert key_of(await again.sign_request(request(f"a-{algorithm}", algorithm))) == key_of(csr)
-        assert x509.public_key_sha256((await loaded(again, f"a-{algorithm}")).public_key()) == key_of(csr)
+        if isinstance(again, ExportsKeys):
+            assert x509.public_key_sha256((await loaded(again, f"a-{algorithm}")).public_key()) == key_of(csr)
     listed = await keystore.entries()
-    assert [(entry.alias, entry.algorithm) for entry in listed] == sorted((f"a-{one}", one) for one in KeyAlgorithm)
+    assert [(entry.alias, entry.algorithm) for entry in listed] == sorted((f"a-{one}", one) for one in algorithms)
     assert all(entry.kind == EntryKind.KEY_PAIR and entry.certificate_sha256 is None for entry in listed)
     with pytest.raises(Permanent, match="another algorithm under a-ed25519: ed25519, not ec-p256"):
         await keystore.sign_request(request("a-ed25519"))
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "token"]
     assert files
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
     assert all(stat.S_IMODE(path.parent.stat().st_mode) == 0o700 for path in files)
@@ -122,7 +144,10 @@ async def test_certificates_stand_beside_their_keys(tmp_path: Path, kind: str) -
     assert [(entry.alias, entry.certificate_sha256) for entry in await keystore.entries()] == [
         ("two", x509.fingerprint(leaf))
     ]
-    for verb in (keystore.private_key("one"), keystore.store_certificate("one", pem(newer), [])):
+    verbs = [keystore.store_certificate("one", pem(newer), [])]
+    if isinstance(keystore, ExportsKeys):
+        verbs.append(keystore.private_key("one"))
+    for verb in verbs:
         with pytest.raises(Permanent, match="no key under one"):
             await verb
 
@@ -131,13 +156,16 @@ async def test_certificates_stand_beside_their_keys(tmp_path: Path, kind: str) -
 @pytest.mark.parametrize("alias", ["", "../x", "a/b", "A", ".lock", "-a", "a\n", "x" * 129, "ü"])
 async def test_an_alias_is_made_of_plain_letters(tmp_path: Path, kind: str, alias: str) -> None:
     keystore = opened(kind, tmp_path)
-    for verb in (keystore.sign_request(request(alias)), keystore.remove(alias), keystore.private_key(alias)):
+    verbs = [keystore.sign_request(request(alias)), keystore.remove(alias)]
+    if isinstance(keystore, ExportsKeys):
+        verbs.append(keystore.private_key(alias))
+    for verb in verbs:
         with pytest.raises(Permanent, match="alias"):
             await verb
     assert kept(tmp_path) == {}
 
 
-@every_kind
+@every_file
 async def test_a_wrong_passphrase_and_damage_are_sentences(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,7 +200,7 @@ async def test_a_wrong_passphrase_and_damage_are_sentences(
     assert key_of(await keystore.sign_request(request())) == key_of(csr)
 
 
-@every_kind
+@every_file
 async def test_a_full_disk_leaves_what_was_there(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     keystore = opened(kind, tmp_path)
     await keystore.sign_request(request())
