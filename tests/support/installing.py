@@ -14,8 +14,9 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 from connectors.endpoints.contract import Endpoint, InstallReport, Material, Probe
@@ -89,6 +90,23 @@ class ThrowawayAuthority:
                 alternatives.append(x509.DNSName(name))
         leaf = _certificate("leaf", key, "Intermediate", self._key, x509.SubjectAlternativeName(alternatives))
         return Material(pem(leaf), [pem(self.intermediate), pem(self.root)], pkcs8(key))
+
+    def vouch(self, material: Material) -> bytes:
+        """An OCSP response (DER) that says that the leaf is good, for a day."""
+        now = datetime.datetime.now(datetime.UTC)
+        leaf = x509.load_pem_x509_certificate(material.certificate_pem.encode())
+        made = ocsp.OCSPResponseBuilder().add_response(
+            cert=leaf,
+            issuer=self.intermediate,
+            algorithm=SHA1(),
+            cert_status=ocsp.OCSPCertStatus.GOOD,
+            this_update=now,
+            next_update=now + timedelta(days=1),
+            revocation_time=None,
+            revocation_reason=None,
+        )
+        responder = made.responder_id(ocsp.OCSPResponderEncoding.HASH, self.intermediate)
+        return responder.sign(self._key, SHA256()).public_bytes(Encoding.DER)
 
 
 def fingerprint_of(material: Material) -> str:

@@ -27,6 +27,8 @@ COMMAND_TIMEOUT = timedelta(seconds=60)
 POLL_SECONDS = 0.005
 # An old worker that still has connections after this long has let its sockets go long before, and may stay for hours.
 LINGER_SECONDS = 2.0
+# A reload takes half a second, and longer with very many certificates. One too many changes nothing.
+AGAIN_SECONDS = 3.0
 USUAL_PID_FILE = "/run/haproxy.pid"
 
 
@@ -94,25 +96,32 @@ class HAProxyEndpoint(FileEndpoint):
         old worker and says so only in its own output. So no new worker is what tells it.
         """
         before = await self._workers(master)
-        told = ""
-        if self._settings.reload_command is not None:
-            result = await self._host.run(self._settings.reload_command, timeout=COMMAND_TIMEOUT)
-            if result.status != 0:
-                raise Permanent(f"{self.title} did not take the order to reload: {_complaint(result)}.")
-            told = bounded(result)
-        elif before == {master}:
+        if self._settings.reload_command is None and before == {master}:
             raise Permanent(
                 f"{self.title} runs without a master (-W), so that no signal makes it reload: set reload_command, or "
                 "update to runtime."
             )
-        else:
-            await signal(self._host, master, "USR2")
+        told = await self._order(master)
         return Activated(await self._await_workers(sections, before), told)
 
+    async def _order(self, master: int) -> str:
+        """Give the order to reload; what the command says to it."""
+        if self._settings.reload_command is None:
+            await signal(self._host, master, "USR2")
+            return ""
+        result = await self._host.run(self._settings.reload_command, timeout=COMMAND_TIMEOUT)
+        if result.status != 0:
+            raise Permanent(f"{self.title} did not take the order to reload: {_complaint(result)}.")
+        return bounded(result)
+
     async def _await_workers(self, sections: Sequence[Section], before: set[int]) -> Activation:
-        """Wait until there is a new worker and the old ones are gone; those that stay have let their sockets go."""
+        """Wait until there is a new worker and the old ones are gone; those that stay have let their sockets go.
+
+        An order that comes right after another reload is lost: the master executes itself once more after each. It is
+        given again then.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.reload_timeout_seconds
+        begin = ordered = loop.time()
         renewed: float | None = None
         while True:
             master = await self._master(sections)
@@ -123,13 +132,16 @@ class HAProxyEndpoint(FileEndpoint):
                     return Activation.IN_EFFECT
                 if loop.time() >= renewed + LINGER_SECONDS:
                     return Activation.REQUESTED
-            if loop.time() >= deadline:
+            if loop.time() >= begin + self._settings.reload_timeout_seconds:
                 if master is None:
                     raise Permanent(f"{self.title} ended during the reload: its log says why.")
                 raise Permanent(
                     f"{self.title} did not start a new worker within {self._settings.reload_timeout_seconds:g} s: it "
                     "goes on with the old one, and its log says why."
                 )
+            if master is not None and renewed is None and loop.time() >= ordered + AGAIN_SECONDS:
+                ordered = loop.time()
+                await self._order(master)
             await asyncio.sleep(POLL_SECONDS)
 
     # Where things are.

@@ -164,6 +164,19 @@ async def test_a_key_beside(
     assert (await place.install(material, update=update)).already
 
 
+@pytest.mark.parametrize("update", ["reload", "runtime"])
+async def test_a_stapled_response_of_the_old_certificate_does_no_harm(
+    haproxy: DisposableHAProxy, place: Installation, authority: ThrowawayAuthority, update: str
+) -> None:
+    """HAProxy leaves it out; it is for another certificate."""
+    old, new = authority.issue("a.example"), authority.issue("a.example")
+    await place.install(old)
+    Path(f"{haproxy.sites[0].certificate}.ocsp").write_bytes(authority.vouch(old))
+    haproxy.reload()
+    await place.install(new, update=update)
+    assert await place.served() == [fingerprint_of(new)]
+
+
 async def test_rsa_and_ecdsa_side_by_side(
     stopped: DisposableHAProxy, place: Installation, authority: ThrowawayAuthority
 ) -> None:
@@ -216,6 +229,20 @@ async def test_a_reload_that_haproxy_gives_up_is_put_back(
     haproxy.configuration.write_text(text)
     material = authority.issue("a.example")
     await place.install(material)
+    assert await place.served() == [fingerprint_of(material)]
+
+
+async def test_an_order_that_was_lost_is_given_again(
+    haproxy: DisposableHAProxy, place: Installation, authority: ThrowawayAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As HAProxy loses one that comes right after another reload; here the first is dropped for sure."""
+    monkeypatch.setattr(haproxy_endpoint, "AGAIN_SECONDS", 0.2)
+    seen, material = haproxy.folder / "seen", authority.issue("a.example")
+    script = 'if [ -e "$0" ]; then kill -USR2 $(cat "$1"); else touch "$0"; fi'
+    command = ["sh", "-c", script, str(seen), str(haproxy.pid_file)]
+    report = await place.install(material, reload_command=command)
+    assert Step("activate", "done") in report.steps
+    assert seen.exists()
     assert await place.served() == [fingerprint_of(material)]
 
 
