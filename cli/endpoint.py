@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.common import Json, Yes, acting, confirm, emit_fields, emit_json, emit_rows, pairs, plain, run, say
-from model.errors import Conflict
+from model.errors import Conflict, InvalidInput
 from model.states import InstallMode
 
 if TYPE_CHECKING:
@@ -212,6 +212,25 @@ def try_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
     if report.problem is not None:
         raise Conflict(f"{report.problem} {report.cure or ''}".strip())
     say(f"The connection to {name} is good.")
+
+
+@endpoints.command("sudoers")
+def sudoers_for_endpoint(name: Name, gateway: Gateway, as_json: Json = False) -> None:
+    """Print what sudo has to allow on the host of an endpoint over SSH, as a file for its /etc/sudoers.d."""
+    from connectors.hosts.ssh import CONNECTOR
+    from connectors.hosts.ssh.sudo import sudoers
+    from operations import endpoints as operations
+    from operations import gateways
+
+    with acting() as context:
+        row = operations.show(context, gateways.find(context, gateway), name)
+    if row.connection != CONNECTOR.name:
+        raise InvalidInput(f"Endpoint {row.name} is connected by {row.connection}, not by SSH: certgate needs no sudo.")
+    text = sudoers(CONNECTOR.configure(row.connection_settings))
+    if as_json:
+        emit_json({"endpoint": row.name, "sudoers": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 @endpoints.command("rollback")

@@ -59,10 +59,23 @@ _CURES: tuple[tuple[str, str], ...] = (
     (r"belongs to user", "Give it to the user that the gateway runs as (chown), or choose another place."),
     (r"damaged|cut off|ends too early|is empty \(0", "Put it back from a backup, or move it away and ask again."),
     (r"is larger than", "Name another file: this one is too large to be what it should be."),
-    (r"no space left|disk quota", "Make room on the disk that the sentence names, then ask again."),
+    (r"no space left|disk quota|disk is full", "Make room on the disk that the sentence names, then ask again."),
     (r"did not end within|took too long", "Look at the host: it is too busy, or the command waits for something."),
     (
-        r"permission denied|not permitted|access is denied",
+        r"does not let \S+ run .* without a password",
+        "Print the lines with `certgate endpoint sudoers`, and install them under /etc/sudoers.d on that host.",
+    ),
+    (
+        r"host key of .*(is not known|has changed|revoked)",
+        "Compare the fingerprint with the one on the host itself, then correct host_keys or known_hosts.",
+    ),
+    (
+        r"login of .* was refused",
+        "Put the public key into the account's authorized_keys, or have a certificate made that has not ended.",
+    ),
+    (r"runs no commands", "Give the account a POSIX shell, and take a forced command away."),
+    (
+        r"permission denied|not permitted|access is denied|has no permission",
         "Give the user that the gateway acts as there the right to it, or set a command with more rights (sudo -n).",
     ),
     (r"is not running", "Start the product on its host, then ask again."),

@@ -37,3 +37,27 @@ def test_keystores_and_endpoints_by_name_and_by_id(certgate: Certgate, tmp_path:
         certgate("endpoint", "edit", "--gateway", "Berlin", "web", "--name", "edge", "--json").value["name"] == "edge"
     )
     assert certgate("endpoint", "remove", "--gateway", number, str(endpoint["id"]), "--yes").code == 0
+
+
+def test_what_sudo_has_to_allow_is_printed(certgate: Certgate, tmp_path: Path) -> None:
+    assert certgate("gateway", "add", "--name", "Berlin", "--token-file", str(tmp_path / "token")).code == 0
+    added = ("endpoint", "add", "--gateway", "Berlin", "--type", "nginx")
+    assert certgate(*added, "--name", "local").code == 0
+    of_ssh = {
+        "address": "web-1.example.org",
+        "username": "certgate",
+        "host_keys": '["SHA256:' + "A" * 43 + '"]',
+        "private_key": "file:/etc/certgate/ssh",
+        "sudo_files": '["/etc/nginx/site.key"]',
+        "sudo_commands": '["/usr/sbin/nginx -s reload"]',
+        "jump_hosts": '[{"address": "jump.example.org", "username": "hop"}]',
+    }
+    settings = [word for name, value in of_ssh.items() for word in ("--set-connection", f"{name}={value}")]
+    assert certgate(*added, "--name", "web", "--connection", "ssh", *settings).code == 0
+    printed = certgate("endpoint", "sudoers", "--gateway", "Berlin", "web")
+    assert printed.code == 0
+    assert "certgate ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload\n" in printed.out
+    assert "certgate ALL=(root) NOPASSWD: /usr/bin/cat -- /etc/nginx/site.key\n" in printed.out
+    assert certgate("endpoint", "sudoers", "--gateway", "Berlin", "web", "--json").value["sudoers"] == printed.out
+    refused = certgate("endpoint", "sudoers", "--gateway", "Berlin", "local")
+    assert (refused.code, "not by SSH" in refused.err) == (2, True)

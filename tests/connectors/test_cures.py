@@ -42,6 +42,15 @@ from connectors.errors import Permanent, Retryable
         ("IIS on web-1 answers otherwise …: bring its functions up to date.", "Copy certgate's scripts"),
         ("nginx refuses its configuration: unknown directive.", "Correct the product's configuration"),
         ("The keystore file /a can't be written: No space left on device.", "Make room"),
+        (
+            "The host key of web-1:22 has changed: it shows ssh-ed25519 SHA256:…, and known is …",
+            "Compare the fingerprint",
+        ),
+        ("The login of certgate at web-1:22 was refused; offered was: private key.", "Put the public key"),
+        ("sudo on web-1 does not let certgate run nginx -t without a password (…): …", "Print the lines"),
+        ("The account certgate at web-1:22 runs no commands; it says nothing: …", "Give the account a POSIX shell"),
+        ("Can't read /etc/ssl/private/a.key on web-1: certgate has no permission there.", "Give the user"),
+        ("Can't write /etc/ssl/private/a.key on web-1: the disk is full.", "Make room"),
         ("Something else.", AGAIN),
     ],
 )

@@ -151,7 +151,8 @@ def _commands_for(file: str) -> Iterator[list[str]]:
     yield root.content(file)
     yield root.public_key(file)
     yield root.real(file)
-    yield root.create(temporary, _OCTAL * MODE_DIGITS)
+    # Never a mode with set-user-ID: that would be any program as root.
+    yield root.create(temporary, "0" + _OCTAL * (MODE_DIGITS - 1))
     yield root.resemble(file, temporary)
     yield root.own(temporary, _DECIMAL * OWNER_DIGITS, _DECIMAL * OWNER_DIGITS)
     yield root.fill(temporary)

@@ -493,6 +493,10 @@ def test_sudoers_has_no_wildcard_that_matches_more() -> None:
     lines = sudoers(settings).splitlines()
     assert "certgate ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload" in lines
     assert "certgate ALL=(root) NOPASSWD: /usr/bin/cat -- /etc/ssl/private/a\\ key.pem" in lines
+    assert [line for line in lines if "install" in line and "NOPASSWD" in line] == [
+        "certgate ALL=(root) NOPASSWD: /usr/bin/install -m 0[0-7][0-7][0-7] -T -- /dev/null "
+        "/etc/ssl/private/.a\\ key.pem.certgate-new"
+    ]
     for line in lines:
         assert "*" not in line.replace("\\*", "")
         assert "?" not in line
