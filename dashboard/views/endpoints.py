@@ -201,7 +201,13 @@ def _bindings(context: Context, part: str, row: EndpointRow) -> None:
             "Serves": [one.served_fingerprint or "nothing" for one in found],
             "Obstacle": [one.obstacle or "" for one in found],
         },
-        {},
+        {
+            "Binding": st.column_config.TextColumn(width=220),
+            "Names": st.column_config.TextColumn(width=220),
+            "Listens on": st.column_config.TextColumn(width=160),
+            "Certificate": st.column_config.TextColumn(width=220),
+            "Serves": st.column_config.TextColumn(width=150),
+        },
         alt="Bindings",
     )
     if at is None or at >= len(found):
