@@ -171,7 +171,7 @@ class FileEndpoint(ABC):
         return _PRIVATE_KEY.sub(b"", await self._host.read(path))
 
     async def _public_key(self, path: str) -> str | None:
-        if await self._host.state(path) is None:
+        if not is_file(path) or await self._host.state(path) is None:
             return None
         if isinstance(self._host, KeepsKeys):
             encoded = await self._host.public_key(path)
@@ -208,6 +208,11 @@ class FileEndpoint(ABC):
             content = await asyncio.to_thread(archive.write, await self.read(place.certificate), place, material)
             await self._put(place.certificate, [content], private=True)
             return
+        if not is_file(place.key) and (material.private_key_pem is not None or material.key_alias is not None):
+            raise Permanent(
+                f"The key of {place.certificate} is in a token ({place.key}): install a certificate that was requested "
+                "with that key, from a keystore of the type pkcs11."
+            )
         public = self._encoded_certificates(contents, place)
         key = await self._key_parts(place, material, contents)
         if place.certificate == place.key:
@@ -263,7 +268,7 @@ class FileEndpoint(ABC):
         """Delete the second names, and keys made here that are older than the one before the last."""
         for backup in snapshot.kept.values():
             await self._host.delete(backup)
-        if isinstance(self._host, KeepsKeys):
+        if isinstance(self._host, KeepsKeys) and is_file(snapshot.place.key):
             kept = await self._host.glob(escaped(await self._pending(snapshot.place, "")) + "*")
             for path in sorted(kept, key=_number_in)[:-KEPT_KEYS]:
                 await self._host.delete(path)
@@ -287,7 +292,8 @@ class FileEndpoint(ABC):
             raise Permanent(f"{self.title} has no binding {binding_id!r}: discover it again.")
         if binding.obstacle is not None:
             raise Permanent(f"No key can be made for {binding.id} of {self.title}: {binding.obstacle}")
-        if len(binding.places) != 1 or binding.places[0].form not in ("pem", "pem-key-first"):
+        places = binding.places
+        if len(places) != 1 or places[0].form not in ("pem", "pem-key-first") or not is_file(places[0].key):
             raise Permanent(
                 f"For {binding.id} of {self.title} no key can be made there: that takes one certificate in PEM files."
             )
@@ -306,6 +312,8 @@ class FileEndpoint(ABC):
 
     async def resolve(self, path: str) -> str:
         """The file that a path leads to; where it leads to nothing yet, its folder with links followed."""
+        if not is_file(path):
+            return path
         state = await self._host.state(path)
         if state is not None:
             return state.path
@@ -358,8 +366,19 @@ def escaped(path: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
+def is_file(path: str) -> bool:
+    """Whether a place names a file; the other is a key in a token, which has a URI (RFC 7512) and can't be seen."""
+    return path.startswith("/")
+
+
+def without_pin(text: str) -> str:
+    """A text of a product without the PINs of PKCS#11 URIs in it."""
+    return re.sub(r"(pin-value=)[^;&?\s\"')]*", r"\1…", text)
+
+
 def _paths(place: Place) -> list[str]:
-    return list(dict.fromkeys(path for path in (place.certificate, place.key, place.chain) if path is not None))
+    paths = dict.fromkeys(path for path in (place.certificate, place.key, place.chain) if path is not None)
+    return [path for path in paths if is_file(path)]
 
 
 def _number_in(path: str) -> tuple[int, str]:

@@ -19,10 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectors.endpoints.contract import Place
+from connectors.endpoints.files import without_pin
 from connectors.endpoints.nginx.configuration import Directive, named, value_of
 from connectors.endpoints.virtual_hosts import HOST_NAME, Server, Socket, is_address
 
 LOADED_OTHERWISE = ("data:", "engine:", "store:")
+# A key that is in a token stays there, and the certificate beside it can be exchanged all the same.
+IN_TOKEN = re.compile(r"(engine:[\w-]+:|store:)pkcs11:.+")
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,17 @@ def _places(block: Sequence[Directive], context: Sequence[Directive], folder: st
         )
     for value in (*certificates, *keys):
         if "$" in value:
-            return [], f"its certificate is chosen by a variable ({value}), not by a file name."
-        if value.startswith(LOADED_OTHERWISE):
+            return [], f"its certificate is chosen by a variable ({without_pin(value)}), not by a file name."
+        if value.startswith(LOADED_OTHERWISE) and (value in certificates or not IN_TOKEN.fullmatch(value)):
             return [], f"its certificate or key is loaded by {value.partition(':')[0]}:, not from a file."
-    paths = [[posixpath.normpath(posixpath.join(folder, value)) for value in values] for values in (certificates, keys)]
-    return [Place(certificate, key) for certificate, key in zip(*paths, strict=True)], None
+    return [
+        Place(_path(certificate, folder), without_pin(key) if IN_TOKEN.fullmatch(key) else _path(key, folder))
+        for certificate, key in zip(certificates, keys, strict=True)
+    ], None
+
+
+def _path(value: str, folder: str) -> str:
+    return posixpath.normpath(posixpath.join(folder, value))
 
 
 def _values(name: str, block: Sequence[Directive], context: Sequence[Directive]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from connectors.endpoints.contract import Activated, Activation, Binding, Place
-from connectors.endpoints.files import FileEndpoint
+from connectors.endpoints.files import FileEndpoint, without_pin
 from connectors.endpoints.nginx.bindings import servers_of
 from connectors.endpoints.nginx.configuration import Directive, load, value_of
 from connectors.endpoints.nginx.settings import NginxSettings
@@ -176,13 +176,14 @@ class NginxEndpoint(FileEndpoint):
 
 def _told_by(text: str) -> str:
     """nginx's own words of what is wrong, without time stamps and process numbers; at most three lines."""
-    found = re.findall(r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(.*)", text)
+    found = re.findall(r"\[(?:emerg|alert|crit|error)\] (?:\d+#\d+: )?(.*)", without_pin(text))
     return "; ".join(line.strip().rstrip(".") for line in list(dict.fromkeys(found))[:3])
 
 
 def _complaint(result: CommandResult) -> str:
     """Why a command failed: nginx's words, or (where sudo stands before it, say) whatever was written."""
-    other = "; ".join(line.strip().rstrip(".") for line in result.errors.splitlines()[:3] if line.strip())
+    lines = without_pin(result.errors).splitlines()
+    other = "; ".join(line.strip().rstrip(".") for line in lines[:3] if line.strip())
     return _told_by(result.errors) or other or f"it gives no reason (exit status {result.status})"
 
 

@@ -209,12 +209,21 @@ async def test_stream_and_mail_servers_count(tmp_path: Path) -> None:
         ("ssl_certificate a.pem; ssl_certificate_key data:$key;", "by a variable"),
         ("ssl_certificate a.pem; ssl_certificate_key engine:pkcs11:x;", "loaded by engine:"),
         ('ssl_certificate "data:-----BEGIN"; ssl_certificate_key k;', "loaded by data:"),
+        ('ssl_certificate "store:pkcs11:a"; ssl_certificate_key k;', "loaded by store:"),
     ],
 )
 async def test_what_can_not_be_exchanged(tmp_path: Path, rest: str, words: str) -> None:
     (binding,) = await discover(tmp_path, server("443 ssl", "a.example", rest))
     assert words in (binding.obstacle or "")
     assert binding.places == ()
+
+
+@pytest.mark.parametrize("form", ["engine:pkcs11:", "store:"])
+async def test_a_key_in_a_token_is_named_without_its_pin(tmp_path: Path, form: str) -> None:
+    pair = f'ssl_certificate a.pem; ssl_certificate_key "{form}pkcs11:token=web;object=k?pin-value=1234&x=y";'
+    (binding,) = await discover(tmp_path, server("443 ssl", "a.example", pair))
+    assert binding.obstacle is None
+    assert binding.places == (Place(f"{tmp_path}/a.pem", f"{form}pkcs11:token=web;object=k?pin-value=…&x=y"),)
 
 
 async def test_several_certificates_in_one_server(tmp_path: Path) -> None:
