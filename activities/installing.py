@@ -24,6 +24,8 @@ def keep_installation(
         certificate_id=certificate_id, endpoint_id=endpoint_id, binding=binding, state=state, updated_at=now
     )
     row.state, row.updated_at = state, now
+    if state == InstallState.COMPLETED:
+        row.unserved_since = None
     session.add(row)
     return row
 

@@ -145,6 +145,7 @@ class Verifications(Records):
             session.add(binding)
         told = seen.problem or (bad.message if bad else good[0].message if good else "")
         good_now = seen.problem is None and bad is None
+        row.unserved_since = None if good_now else row.unserved_since or row.verified_at
         # Of thousands that are as they should be nobody wants to read: what is wrong is told, and what has changed.
         if not good_now or row.verification != before:
             self._tell(session, asked_by, row, told, good_now)

@@ -633,7 +633,8 @@ class ListedCertificate(SQLModel, table=True):
 
 class Installation(SQLModel, table=True):
     """A certificate on a binding: what was tried and what a handshake showed before and after. `sightings` are what the
-    last verification saw (`verified_at`), a handshake each; `installed_at` is when it was last brought into use."""
+    last verification saw (`verified_at`), a handshake each; `installed_at` is when it was last brought into use,
+    and `unserved_since` when a verification first saw that something else is served."""
 
     __table_args__ = (
         UniqueConstraint("certificate_id", "endpoint_id", "binding"),
@@ -654,6 +655,7 @@ class Installation(SQLModel, table=True):
     sightings: list[dict[str, Any]] = _json(list)
     verified_at: datetime | None = _time(null=True)
     installed_at: datetime | None = _time(null=True)
+    unserved_since: datetime | None = _time(null=True, index=True)
 
 
 class Campaign(SQLModel, table=True):

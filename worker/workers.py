@@ -50,6 +50,7 @@ from operations.gateway_news import keep_telling
 from operations.inventory_upkeep import keep_inventory
 from operations.orders import keep_telling as keep_telling_of_orders
 from operations.reconcile import keep_started
+from operations.serving_news import keep_telling as keep_telling_of_serving
 from operations.trust_news import keep_telling_trust
 from operations.watch import keep_watch
 from worker import connection, processes, readiness
@@ -239,6 +240,7 @@ async def run_manager(settings: Settings) -> None:
                     keep_campaigns(database, client, settings.notifications),
                     keep_telling_of_orders(database, settings.notifications),
                     authority_news.keep_telling(database, settings.notifications),
+                    keep_telling_of_serving(database, settings.notifications),
                     keep_inventory(database, client, settings.notifications),
                     keep_telling_trust(database, client, settings.notifications),
                     keep_watch(database, client, settings.notifications),

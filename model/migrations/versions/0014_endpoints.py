@@ -30,6 +30,7 @@ def _columns() -> dict[str, list[sa.Column[object]]]:
             sa.Column("sightings", sa.JSON(), nullable=False, server_default="[]"),
             sa.Column("verified_at", sa.DateTime(timezone=True), nullable=True),
             sa.Column("installed_at", sa.DateTime(timezone=True), nullable=True),
+            sa.Column("unserved_since", sa.DateTime(timezone=True), nullable=True),
         ],
     }
 
@@ -42,6 +43,7 @@ def upgrade() -> None:
     op.execute("UPDATE installation SET installed_at = updated_at WHERE state = 'COMPLETED'")
     op.create_index("ix_certificate_request_group_id", "certificate_request", ["group_id"])
     op.create_index("ix_installation_place", "installation", ["endpoint_id", "binding"])
+    op.create_index("ix_installation_unserved_since", "installation", ["unserved_since"])
     op.create_table(
         "endpoint_group",
         sa.Column("id", sa.Integer(), primary_key=True),
@@ -70,6 +72,7 @@ def downgrade() -> None:
     """Take back."""
     op.drop_table("endpoint_group_member")
     op.drop_table("endpoint_group")
+    op.drop_index("ix_installation_unserved_since", "installation")
     op.drop_index("ix_installation_place", "installation")
     op.drop_index("ix_certificate_request_group_id", "certificate_request")
     for table, columns in _columns().items():
