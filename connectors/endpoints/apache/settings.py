@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from connectors.endpoints.addresses import BareAddress
 
 DEBIAN = "/etc/apache2/"
 
@@ -48,25 +48,14 @@ class ApacheSettings(BaseModel):
         description="What makes Apache read its configuration again without dropping a connection, such as "
         '["systemctl", "reload", "httpd"]. Default: the command with -k graceful.',
     )
-    address: str | None = Field(
+    address: BareAddress | None = Field(
         default=None,
-        min_length=1,
         description="Address or name at which handshakes look, in place of those in the configuration: for an Apache "
         "behind address translation.",
     )
     reload_timeout_seconds: float = Field(
         default=30.0, gt=0, le=600, description="How long Apache may take from the order until it has new processes."
     )
-
-    @field_validator("address")
-    @classmethod
-    def _bare_address(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            try:
-                ipaddress.IPv6Address(value)
-            except ValueError:
-                raise ValueError("an address or a name without a port") from None
-        return value
 
     @field_validator("defines")
     @classmethod

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from connectors.endpoints.addresses import BareAddress
+
 
 class HAProxySettings(BaseModel):
     """How to find and command one HAProxy 2.6 or newer on its host."""
@@ -47,9 +49,8 @@ class HAProxySettings(BaseModel):
         description='What makes HAProxy reload, such as ["systemctl", "reload", "haproxy"]. Default: SIGUSR2 to the '
         "master.",
     )
-    address: str | None = Field(
+    address: BareAddress | None = Field(
         default=None,
-        min_length=1,
         description="Address or name at which handshakes look, in place of those that bind lines name: for an HAProxy "
         "behind address translation.",
     )
@@ -62,16 +63,6 @@ class HAProxySettings(BaseModel):
     def _absolute(cls, value: list[str]) -> list[str]:
         if not all(path.startswith("/") for path in value):
             raise ValueError("absolute paths only")
-        return value
-
-    @field_validator("address")
-    @classmethod
-    def _bare_address(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            try:
-                ipaddress.IPv6Address(value)
-            except ValueError:
-                raise ValueError("an address or a name without a port") from None
         return value
 
     @field_validator("runtime_socket")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.endpoints.addresses import BareAddress
 
 
 class IisSettings(BaseModel):
@@ -26,25 +27,14 @@ class IisSettings(BaseModel):
         description="How many certificates that certgate imported for a binding stay in the store, the newest of them; "
         "older ones are deleted with their keys, unless something uses them.",
     )
-    address: str | None = Field(
+    address: BareAddress | None = Field(
         default=None,
-        min_length=1,
         description="Address or name at which handshakes look, in place of the connection's: for an IIS behind address "
         "translation.",
     )
     script_timeout_seconds: float = Field(
         default=120.0, gt=0, le=600, description="How long one script may take on the host."
     )
-
-    @field_validator("address")
-    @classmethod
-    def _bare_address(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            try:
-                ipaddress.IPv6Address(value)
-            except ValueError:
-                raise ValueError("an address or a name without a port") from None
-        return value
 
     @property
     def script_timeout(self) -> timedelta:

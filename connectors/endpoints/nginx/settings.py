@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from connectors.endpoints.addresses import BareAddress
 
 
 class NginxSettings(BaseModel):
@@ -33,25 +34,14 @@ class NginxSettings(BaseModel):
         description='What makes nginx reload, such as ["systemctl", "reload", "nginx"]. Default: the command with '
         "-s reload.",
     )
-    address: str | None = Field(
+    address: BareAddress | None = Field(
         default=None,
-        min_length=1,
         description="Address or name at which handshakes look, in place of those that listen directives name: for an "
         "nginx behind address translation.",
     )
     reload_timeout_seconds: float = Field(
         default=15.0, gt=0, le=600, description="How long nginx may take from the reload until its old workers retire."
     )
-
-    @field_validator("address")
-    @classmethod
-    def _bare_address(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            try:
-                ipaddress.IPv6Address(value)
-            except ValueError:
-                raise ValueError("an address or a name without a port") from None
-        return value
 
     @property
     def reload_timeout(self) -> timedelta:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from connectors.endpoints.addresses import BareAddress
 from connectors.endpoints.hook import HookSettings
 from connectors.secrets import Reference
 
@@ -60,9 +61,8 @@ class TomcatSettings(HookSettings):
     manager_ca_file: Path | None = Field(
         default=None, description="Certificates (PEM, on the gateway) that are trusted for the manager's address too."
     )
-    address: str | None = Field(
+    address: BareAddress | None = Field(
         default=None,
-        min_length=1,
         description="Address or name at which handshakes look, in place of those that connectors name: for a Tomcat "
         "behind address translation.",
     )
@@ -76,16 +76,6 @@ class TomcatSettings(HookSettings):
         for one in value:
             if not one.partition("=")[0].strip() or "=" not in one:
                 raise ValueError(f"{one[:80]!a} must look like NAME=VALUE")
-        return value
-
-    @field_validator("address")
-    @classmethod
-    def _bare_address(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            try:
-                ipaddress.IPv6Address(value)
-            except ValueError:
-                raise ValueError("an address or a name without a port") from None
         return value
 
     @field_validator("manager_url")
