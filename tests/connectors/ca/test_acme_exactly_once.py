@@ -12,7 +12,7 @@ from tests.connectors.ca.exactly_once import CuttingProxy, buy, many, orders
 from tests.support.pebble import HOST, pebble
 from tests.support.world import wait_until
 
-COUNT = many(30)
+COUNT = many(12)
 
 
 def is_open(port: int) -> bool:

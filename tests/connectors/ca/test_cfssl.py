@@ -35,6 +35,7 @@ from tests.support.cfssl import AUTH_KEY, Cfssl
 from tests.support.scripted import scripted
 
 NAMES = ["www.example.com", "10.0.0.7"]
+COUNT = many(12)
 Opened = Callable[..., CfsslAuthority]
 
 
@@ -215,9 +216,9 @@ async def test_every_order_is_one_living_certificate(cfssl: Cfssl, tmp_path: Pat
     async with CuttingProxy(cfssl.port) as proxy:
         settings = {"address": f"http://127.0.0.1:{proxy.port}", "profile": "open"}
         access = AuthorityAccess("CFSSL", "cfssl", settings, "manager", True)
-        done = await buy(access, orders(access, many(30)), tmp_path, seed=20261124, proxy=proxy)
-    assert done.kills + done.cuts >= many(30)
+        done = await buy(access, orders(access, COUNT), tmp_path, seed=20261124, proxy=proxy)
+    assert done.kills + done.cuts >= COUNT
     living = set(cfssl.signed()) - before
     leaves = [x509.load_certificate(came.certificate_pem) for came in done.certificates.values()]
     assert living == {leaf.serial_number for leaf in leaves}
-    assert len(living) == len(set(done.numbers.values())) == many(30)
+    assert len(living) == len(set(done.numbers.values())) == COUNT

@@ -11,7 +11,7 @@ from model import x509
 from model.messages import AuthorityAccess
 from tests.connectors.ca.exactly_once import buy, many, orders
 
-COUNT = many(45)
+COUNT = many(18)
 
 
 async def test_every_order_is_one_order_and_one_certificate(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.pki import make_csr, shared_key
 from tests.simulators.sectigo import Faults, Simulator
 
 # Of each kind: new orders, renewals, replacements.
-MANY = many(27) // 3
+MANY = many(15) // 3
 
 
 @dataclass
