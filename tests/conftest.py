@@ -16,7 +16,15 @@ from tests.support.sshd import Sshd, sshd
 from tests.support.world import World, world
 
 # What takes longest begins first, so that no core is left alone with it in the end.
-LONGEST = ("tests/system", "tests/dashboard/test_browser.py", "tests/connectors/ca", "tests/workflows")
+LONGEST = (
+    "tests/system",
+    "tests/dashboard/test_browser.py",
+    "tests/dashboard/test_gateways_browser.py",
+    "tests/dashboard/test_live.py",
+    "tests/dashboard/test_settings_browser.py",
+    "tests/connectors/ca",
+    "tests/workflows",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -31,6 +31,7 @@ from operations import bootstrap, decisions, manager_key, requests, submission
 from operations.context import Actor, Context, now
 from operations.identity import recognize
 from operations.lookup import identity
+from tests.support import databases
 from worker import embedded_state, workers
 from worker.connection import worker_runtime
 from worker.converter import DATA_CONVERTER
@@ -166,7 +167,7 @@ async def world(
                 )
             )
         client = environment.client
-        database = Database(f"sqlite:///{folder}/certgate.db")
+        database = databases.empty(folder)
         stack.callback(database.close)
         surroundings = Surroundings(folder, resolve, clock=clock)
         prepared = await bootstrap.prepare(database, surroundings, clock())
