@@ -25,7 +25,7 @@ test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k N
 
 drill: ## every order exactly once: 300 from each CA while processes are killed and connections cut (ARGS=-x, ORDERS=1000)
 	@tools/setup.sh test
-	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca -k every_order $(ARGS)
+	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca tests/system/test_kill.py -k "every_order or at_random" $(ARGS)
 
 lint: ## ruff, mypy --strict, import-linter
 	@tools/setup.sh test
