@@ -1,7 +1,7 @@
 """A Windows host by WinRM.
 
 pypsrp blocks, so each script has a thread. The threads are these hosts' own: one that does not answer holds up nothing
-else of the gateway.
+else of the gateway. A session that a script leaves whole waits for the next one, until the host object is gone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,11 +37,50 @@ TOO_MANY_SHELLS = 2150859174
 SESSION_GONE = frozenset(
     {
         995,  # the process that ran the session ended
-        2150858843,  # no shell of that id any more
+        session.NO_SUCH_SHELL,
         2150858793,  # nothing to tell within the time asked for
     }
 )
 QUOTA_PAUSE = timedelta(seconds=60)
+
+
+class _Kept:
+    """The session that waits for the next script, if there is one. Others that were in use meanwhile are closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: session.Session | None = None
+
+    def take(self) -> session.Session | None:
+        """It, which then is the taker's."""
+        with self._lock:
+            found, self._session = self._session, None
+        if found is None or not found.stale:
+            return found
+        found.close()
+        return None
+
+    def give(self, used: session.Session) -> None:
+        """One that is good for another script."""
+        with self._lock:
+            if self._session is None:
+                self._session = used
+                return
+        used.close()
+
+    def close(self) -> None:
+        """The end."""
+        with self._lock:
+            found, self._session = self._session, None
+        if found is not None:
+            found.close()
+
+
+def _end(kept: _Kept) -> None:
+    """Nobody will want the session any more. It blocks, so it is closed by a thread; without one (this process ends)
+    the host deletes it by itself."""
+    with suppress(RuntimeError):
+        _THREADS.submit(kept.close)
 
 
 class WinrmHost:
@@ -49,6 +89,8 @@ class WinrmHost:
     def __init__(self, settings: WinrmSettings, secret: Callable[[str], bytes]) -> None:
         self._settings = settings
         self._secret = secret
+        self._kept = _Kept()
+        weakref.finalize(self, _end, self._kept)
 
     @property
     def address(self) -> str:
@@ -58,7 +100,7 @@ class WinrmHost:
     async def run_script(
         self, script: Script, parameters: Mapping[str, ScriptValue], *, timeout: timedelta
     ) -> Sequence[Mapping[str, Any]]:
-        """Run a script in a session of its own; see the contract."""
+        """Run a script; see the contract."""
         cancelled = threading.Event()
         job = partial(self._run, script, parameters, timeout, cancelled)
         running = asyncio.get_running_loop().run_in_executor(_THREADS, job)
@@ -72,6 +114,9 @@ class WinrmHost:
                     await asyncio.wait({running})
             running.exception()
             raise
+        finally:
+            # Its error has this frame in its traceback: a circle, in which the host and its session would live on.
+            del running
 
     def _run(
         self,
@@ -80,15 +125,18 @@ class WinrmHost:
         timeout: timedelta,
         cancelled: threading.Event,
     ) -> list[dict[str, Any]]:
-        settings = self._settings
-        password = None if settings.password is None else self._secret(settings.password).decode("utf-8", "replace")
+        seconds = timeout.total_seconds()
         try:
-            return session.run(settings, password, script, parameters, timeout.total_seconds(), cancelled)
+            used = self._kept.take()
+            if used is not None:
+                with suppress(session.SessionGoneError):
+                    return self._run_in(used, script, parameters, seconds, cancelled)
+            return self._run_in(self._opened(), script, parameters, seconds, cancelled)
         except session.ScriptFailed as error:
             raise Permanent(f"{script.name} failed on {self.address}: {error.told}.") from None
         except session.DeadlineError:
             raise Retryable(
-                f"{script.name} did not end within {timeout.total_seconds():g} s on {self.address} and was stopped."
+                f"{script.name} did not end within {seconds:g} s on {self.address} and was stopped."
             ) from None
         except session.CancelledInThreadError:
             raise Retryable(f"{script.name} was stopped on {self.address}.") from None
@@ -108,6 +156,31 @@ class WinrmHost:
             raise Permanent(
                 f"{self._where} answered what is no PowerShell remoting ({type(error).__name__})."
             ) from None
+
+    def _opened(self) -> session.Session:
+        reference = self._settings.password
+        password = None if reference is None else self._secret(reference).decode("utf-8", "replace")
+        return session.Session(self._settings, password)
+
+    def _run_in(
+        self,
+        used: session.Session,
+        script: Script,
+        parameters: Mapping[str, ScriptValue],
+        seconds: float,
+        cancelled: threading.Event,
+    ) -> list[dict[str, Any]]:
+        """Run it, and keep the session for the next one or close it."""
+        try:
+            outputs = used.run(script, parameters, seconds, cancelled)
+        except session.ScriptFailed:
+            self._kept.give(used)
+            raise
+        except BaseException:
+            used.close()
+            raise
+        self._kept.give(used)
+        return outputs
 
     @property
     def _where(self) -> str:

@@ -1,14 +1,15 @@
-"""One script over one PowerShell session, blocking, with an end to everything: the part that runs in a thread.
+"""Scripts in a PowerShell session, blocking, with an end to everything: the part that runs in a thread.
 
-A session is opened for each script and deleted after it. What pypsrp would do without a bound is bounded here: each
-message by the time that the host may take to answer it, all of them together by the deadline of the script. pypsrp
-reads proxies and credentials from the environment, follows redirects (and would sign in where they lead to), and puts
-whole messages into its log; none of that happens here.
+To open a session takes Windows longer than a script does, so scripts that follow each other use one. What pypsrp would
+do without a bound is bounded here: each message by the time that the host may take to answer it, all of them together
+by the deadline of the script. pypsrp reads proxies and credentials from the environment, follows redirects (and would
+sign in where they lead to), and puts whole messages into its log; none of that happens here.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -20,7 +21,7 @@ from typing import Any
 import certifi
 import requests
 from pypsrp.complex_objects import GenericComplexObject, ObjectMeta, PSInvocationState
-from pypsrp.exceptions import WinRMError
+from pypsrp.exceptions import WinRMError, WSManFaultError
 from pypsrp.powershell import DEFAULT_CONFIGURATION_NAME, PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
@@ -32,6 +33,9 @@ from connectors.hosts.winrm.settings import WinrmSettings
 HELD_SECONDS = 4
 # A session whose owner has gone is deleted by the host after this; the least that WinRM takes.
 IDLE_SECONDS = 60
+# Longer than this a session is not left idle and used again.
+KEPT_SECONDS = 30
+NO_SUCH_SHELL = 2150858843
 LONGEST_TOLD = 500
 
 
@@ -55,6 +59,10 @@ class CancelledInThreadError(Exception):
     """Whoever waits for the script has gone; it was stopped."""
 
 
+class SessionGoneError(Exception):
+    """The host has deleted the session meanwhile; the script has not begun."""
+
+
 @dataclass(frozen=True)
 class ScriptFailed(Exception):
     """The script itself failed; `told` is PowerShell's message, without its line numbers and without secrets."""
@@ -65,7 +73,7 @@ class ScriptFailed(Exception):
 class _Connection(WSMan):
     """pypsrp's connection, whose every message has an end."""
 
-    def __init__(self, settings: WinrmSettings, password: str | None, deadline: float) -> None:
+    def __init__(self, settings: WinrmSettings, password: str | None) -> None:
         answer = settings.answer_timeout_seconds
         super().__init__(
             settings.address,
@@ -88,7 +96,7 @@ class _Connection(WSMan):
         session.trust_env = False
         session.max_redirects = 0
         self.transport.session = session
-        self.deadline = deadline
+        self.deadline = 0.0
 
     def invoke(self, *arguments: Any, **options: Any) -> ET.Element:
         """Any message. pypsrp would repeat a Receive that is not answered five times, with growing pauses."""
@@ -98,45 +106,73 @@ class _Connection(WSMan):
         return super().invoke(*arguments, **options)
 
 
-def run(
-    settings: WinrmSettings,
-    password: str | None,
-    script: Script,
-    parameters: Mapping[str, ScriptValue],
-    seconds: float,
-    cancelled: threading.Event,
-) -> list[dict[str, Any]]:
-    """Open a session, run the script, close the session; gives what it put out.
+class Session:
+    """One session on one host, for one script at a time."""
 
-    Raises pypsrp's and requests' errors as they are, `ScriptFailed`, `DeadlineError` after `seconds`, and
-    `CancelledInThreadError` once `cancelled` is set.
-    """
-    connection = _Connection(settings, password, time.monotonic() + seconds)
-    pool = RunspacePool(
-        connection,
-        configuration_name=settings.configuration_name or DEFAULT_CONFIGURATION_NAME,
-        idle_timeout=IDLE_SECONDS,
-    )
-    try:
-        pool.open()
-        if any(isinstance(value, SecretText) for value in parameters.values()):
-            pool.exchange_keys()
-        pipeline = PowerShell(pool)
-        if settings.configuration_name is None:
-            pipeline.add_script(script.text)
-        else:
-            pipeline.add_cmdlet(script.name)
-        for name, value in parameters.items():
-            pipeline.add_parameter(name, _sent(pool, value))
-        if cancelled.is_set():
-            raise CancelledInThreadError
-        pipeline.begin_invoke()
-        _await_end(connection, pipeline, cancelled)
+    def __init__(self, settings: WinrmSettings, password: str | None) -> None:
+        self._settings = settings
+        self._connection = _Connection(settings, password)
+        self._pool = RunspacePool(
+            self._connection,
+            configuration_name=settings.configuration_name or DEFAULT_CONFIGURATION_NAME,
+            idle_timeout=IDLE_SECONDS,
+        )
+        self._used = 0.0
+
+    @property
+    def stale(self) -> bool:
+        """Whether it has been idle for long."""
+        return time.monotonic() - self._used > KEPT_SECONDS
+
+    def run(
+        self, script: Script, parameters: Mapping[str, ScriptValue], seconds: float, cancelled: threading.Event
+    ) -> list[dict[str, Any]]:
+        """Run a script and give what it put out. The session is good for another one after this, and after
+        `ScriptFailed`; it is to be closed after any other error: pypsrp's and requests' as they are, `SessionGoneError`
+        (of one that was used before), `DeadlineError` after `seconds`, `CancelledInThreadError` once `cancelled` is
+        set."""
+        self._connection.deadline = time.monotonic() + seconds
+        pipeline = self._begin(script, parameters, cancelled)
+        _await_end(self._connection, pipeline, cancelled)
+        try:
+            pipeline.close()
+            self._used = time.monotonic()
+        except (WinRMError, requests.RequestException, DeadlineError):
+            self._used = -math.inf  # what the script did stands; the session is not used again
         if pipeline.state != PSInvocationState.COMPLETED or pipeline.streams.error:
             raise ScriptFailed(_told(pipeline, parameters))
         return [_properties(one) for one in pipeline.output]
-    finally:
-        _close(connection, pool)
+
+    def _begin(self, script: Script, parameters: Mapping[str, ScriptValue], cancelled: threading.Event) -> PowerShell:
+        pool = self._pool
+        if not self._used:
+            pool.open()
+        try:
+            if any(isinstance(value, SecretText) for value in parameters.values()):
+                pool.exchange_keys()
+            pipeline = PowerShell(pool)
+            if self._settings.configuration_name is None:
+                # In a scope of its own: the next script finds no variables of this one.
+                pipeline.add_script(script.text, use_local_scope=True)
+            else:
+                pipeline.add_cmdlet(script.name)
+            for name, value in parameters.items():
+                pipeline.add_parameter(name, _sent(pool, value))
+            if cancelled.is_set():
+                raise CancelledInThreadError
+            pipeline.begin_invoke()
+        except WSManFaultError as error:
+            if self._used and error.code == NO_SUCH_SHELL:
+                raise SessionGoneError from None
+            raise
+        return pipeline
+
+    def close(self) -> None:
+        """Whatever happened before; what can't be deleted now the host deletes after `IDLE_SECONDS`."""
+        self._connection.deadline = time.monotonic() + HELD_SECONDS
+        with suppress(WinRMError, requests.RequestException, DeadlineError):
+            self._pool.close()
+        self._connection.close()
 
 
 def _await_end(connection: _Connection, pipeline: PowerShell, cancelled: threading.Event) -> None:
@@ -151,14 +187,6 @@ def _await_end(connection: _Connection, pipeline: PowerShell, cancelled: threadi
         with suppress(WinRMError, requests.RequestException, DeadlineError):
             pipeline.stop()
         raise
-
-
-def _close(connection: _Connection, pool: RunspacePool) -> None:
-    """Whatever happened before: what can't be closed is deleted by the host after `IDLE_SECONDS`."""
-    connection.deadline = time.monotonic() + HELD_SECONDS
-    with suppress(WinRMError, requests.RequestException, DeadlineError):
-        pool.close()
-    connection.close()
 
 
 def _sent(pool: RunspacePool, value: ScriptValue) -> Any:

@@ -12,6 +12,7 @@ class Fault(StrEnum):
 
     CUT_BEFORE = "the connection is cut before the script runs"
     CUT_AFTER = "the connection is cut after the script ran, before its answer"
+    CUT_AT_END = "the connection is cut when everything has been received"
     KILLED = "the process of the session is killed before the script runs"
     SILENT = "nothing is answered"
     ENDLESS = "the script does not end"

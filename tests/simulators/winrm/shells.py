@@ -208,11 +208,15 @@ class Shells:
     def _signal(self, request: Request) -> bytes:
         shell, element = self._of(request), request.body.find("rsp:Signal", soap.NAMESPACES)
         assert element is not None
-        command = element.get("CommandId") or ""
+        command, code = element.get("CommandId") or "", element.findtext("rsp:Code", "", soap.NAMESPACES)
+        if self._faults.take(None, Fault.CUT_AT_END):
+            raise Cut
         if command in shell.pipelines and not shell.pipelines[command].ended:
             ended = shell.conversation.end(command, state=psrp.STOPPED)
             shell.pipelines[command] = Pipe(data=ended, ended=True)
             self._changed.notify_all()
+        elif code.endswith("/terminate"):
+            shell.pipelines.pop(command, None)
         return soap.done(request, "Signal")
 
     def _of(self, request: Request) -> Shell:

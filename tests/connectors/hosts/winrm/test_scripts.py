@@ -55,6 +55,12 @@ def moments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+async def all_deleted(simulator: WinrmSimulator) -> None:
+    """Wait until no session is left."""
+    while simulator.shells.open:
+        await asyncio.sleep(0.005)
+
+
 # What works.
 
 
@@ -64,7 +70,44 @@ async def test_a_script_gives_its_objects(simulator: WinrmSimulator) -> None:
     assert not isinstance(host, Host)
     assert host.address == "127.0.0.1"
     assert await host.run_script(scripts.GET_SERVER, {}, timeout=SOON) == [{"Build": 20348, "Running": True}]
-    assert simulator.shells.open == 0
+
+
+async def test_scripts_that_follow_each_other_use_one_session_which_ends_with_the_host(
+    simulator: WinrmSimulator,
+) -> None:
+    host, opened_before = opened(simulator.settings), simulator.shells.opened
+    for _ in range(3):
+        await host.run_script(scripts.GET_SERVER, {}, timeout=SOON)
+        with pytest.raises(Permanent):
+            await host.run_script(scripts.GET_CERTIFICATE, {"Site": "x", "Information": "x"}, timeout=SOON)
+    assert simulator.shells.opened == opened_before + 1
+    del host
+    await all_deleted(simulator)
+
+
+async def test_a_session_that_the_host_deleted_meanwhile_is_opened_anew(simulator: WinrmSimulator) -> None:
+    host = opened(simulator.settings)
+    for _ in range(2):
+        await host.run_script(scripts.GET_SERVER, {}, timeout=SOON)
+        simulator.shells.wake()  # somebody ends all sessions
+    assert len(simulator.windows.calls) == 2
+
+
+async def test_a_session_that_was_idle_for_long_is_not_used_again(
+    simulator: WinrmSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, before = opened(simulator.settings), simulator.shells.opened
+    await host.run_script(scripts.GET_SERVER, {}, timeout=SOON)
+    monkeypatch.setattr(session, "KEPT_SECONDS", -1)
+    await host.run_script(scripts.GET_SERVER, {}, timeout=SOON)
+    assert simulator.shells.opened == before + 2
+
+
+async def test_what_a_script_did_stands_when_the_session_breaks_after_it(simulator: WinrmSimulator) -> None:
+    host = opened(simulator.settings)
+    simulator.inject(Fault.CUT_AT_END)
+    for _ in range(2):
+        assert await host.run_script(scripts.GET_SERVER, {}, timeout=SOON)
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -97,7 +140,8 @@ async def test_some_at_once(simulator: WinrmSimulator) -> None:
     host = opened(simulator.settings)
     await asyncio.gather(*(host.run_script(scripts.GET_SERVER, {}, timeout=SOON) for _ in range(4)))
     assert len(simulator.windows.calls) == 4
-    assert simulator.shells.open == 0
+    del host
+    await all_deleted(simulator)
 
 
 async def test_without_tls_every_message_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +262,7 @@ async def test_a_script_that_does_not_end_is_stopped(
     simulator.inject(Fault.ENDLESS)
     with moments(monkeypatch), pytest.raises(Retryable, match=r"did not end within 0\.5 s .* and was stopped"):
         await host.run_script(scripts.GET_SERVER, {}, timeout=timedelta(seconds=0.5))
-    assert simulator.shells.open == 0
+    assert simulator.shells.running == 0
 
 
 async def test_a_cancelled_script_has_ended_before_the_cancellation_comes_back(
@@ -235,7 +279,7 @@ async def test_a_cancelled_script_has_ended_before_the_cancellation_comes_back(
         task.cancel()  # whoever is impatient
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert simulator.shells.open == 0
+    assert simulator.shells.running == 0
 
 
 async def test_a_redirect_is_not_followed(simulator: WinrmSimulator) -> None:
