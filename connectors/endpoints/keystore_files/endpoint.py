@@ -92,8 +92,10 @@ class KeystoreFileEndpoint(FileEndpoint):
         """Whether the file can be opened; with a place, that its key belongs to its certificate."""
         if place is not None:
             await self.require_match(place)
-        else:
-            await self.discover()
+            return
+        obstacles = [binding.obstacle for binding in await self.discover()]
+        if obstacles[0] is not None and None not in obstacles:
+            raise Permanent(f"{self.title[0].upper()}{self.title[1:]} can't be installed on: {obstacles[0]}")
 
     async def running(self) -> bool:
         """Whether anything takes connections where the settings say that the certificate is served; without listeners
