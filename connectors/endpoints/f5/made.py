@@ -90,10 +90,9 @@ async def _fetch(session: Session, name: str) -> bytes:
     if words:
         raise Permanent(f"The device did not give its request {name} out: {' '.join(words.split())[:200]}.")
     try:
-        answer = await session.transfer("GET", f"/mgmt/shared/file-transfer/bulk/{name}", None, "0-524287/0")
+        return await session.fetch(f"/mgmt/shared/file-transfer/bulk/{name}")
     finally:
         await uploads.remove(session, [f"{BULK}/{name}"])
-    return answer.content
 
 
 def _kind(name: str) -> str:

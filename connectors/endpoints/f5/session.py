@@ -162,10 +162,15 @@ class Session:
                 raise
         return True
 
-    async def transfer(self, method: str, path: str, content: bytes | None, content_range: str) -> Answer:
-        """A part of a file, up or down."""
+    async def put(self, path: str, part: bytes, content_range: str) -> None:
+        """A part of a file, sent once."""
         headers = {"content-range": content_range, "content-type": "application/octet-stream"}
-        return await self._repeated(method, path, content=content, headers=headers)
+        await self._patient("POST", path, content=part, headers=headers)
+
+    async def fetch(self, path: str) -> bytes:
+        """A short file."""
+        headers = {"content-range": "0-524287/0", "content-type": "application/octet-stream"}
+        return (await self._repeated("GET", path, headers=headers)).content
 
     async def _repeated(self, method: str, path: str, **more: Any) -> Answer:
         loop = asyncio.get_running_loop()

@@ -7,10 +7,11 @@ They go in parts of at most 512 KiB, each with a Content-Range whose end is incl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from connectors.endpoints.f5.names import DOWNLOADS
-from connectors.endpoints.f5.session import Session
-from connectors.errors import Permanent
+from connectors.endpoints.f5.session import TRIES, Session
+from connectors.errors import Permanent, Retryable
 
 UPLOADS = "/mgmt/shared/file-transfer/uploads"
 LARGEST_PART = 512 * 1024
@@ -18,11 +19,21 @@ LARGEST_PART = 512 * 1024
 
 async def upload(session: Session, name: str, content: bytes) -> str:
     """Put a file there; gives it as a ``sourcePath``. What was there under that name is gone."""
+    for _ in range(TRIES - 1):
+        with suppress(Retryable):
+            await _send(session, name, content)
+            break
+    else:
+        await _send(session, name, content)
+    return f"file://{DOWNLOADS}/{name}"
+
+
+async def _send(session: Session, name: str, content: bytes) -> None:
+    """All parts in their order. Where one is lost nobody knows whether it arrived: the next try begins with the first."""
     size = len(content)
     for start in range(0, size, LARGEST_PART):
         part = content[start : start + LARGEST_PART]
-        await session.transfer("POST", f"{UPLOADS}/{name}", part, f"{start}-{start + len(part) - 1}/{size}")
-    return f"file://{DOWNLOADS}/{name}"
+        await session.put(f"{UPLOADS}/{name}", part, f"{start}-{start + len(part) - 1}/{size}")
 
 
 async def remove(session: Session, paths: Sequence[str]) -> None:

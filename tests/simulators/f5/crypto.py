@@ -8,6 +8,7 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -37,25 +38,44 @@ class File:
     created: dt.datetime
 
 
-def key_of(path: str, content: bytes) -> Key:
-    """Raises `Problem`."""
+# Files never change: each is read once, however often it is looked at.
+_MOST = 4096
+
+
+@lru_cache(_MOST)
+def _key(content: bytes) -> Key | None:
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError):
-        raise bad_file(path, "it is no private key") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise bad_file(path, "keys of this type are not supported")
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
+
+
+@lru_cache(_MOST)
+def _certificates(content: bytes) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(x509.load_pem_x509_certificates(content))
+    except ValueError:
+        return ()
+
+
+def key_of(path: str, content: bytes) -> Key:
+    """Raises `Problem`."""
+    key = _key(content)
+    if key is None:
+        raise bad_file(path, "it is no private key, or none of a type that is supported")
     return key
 
 
-def certificates_of(path: str, content: bytes) -> list[x509.Certificate]:
+def certificates_of(path: str, content: bytes) -> Sequence[x509.Certificate]:
     """Raises `Problem`."""
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
-        raise bad_file(path, "it is no x509 certificate") from None
+    found = _certificates(content)
+    if not found:
+        raise bad_file(path, "it is no x509 certificate")
+    return found
 
 
+@lru_cache(_MOST)
 def public(of: Key | x509.Certificate) -> bytes:
     """SubjectPublicKeyInfo."""
     return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -101,7 +121,8 @@ def self_signed(key: Key, names: Sequence[str], now: dt.datetime) -> bytes:
     return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
-def describe_certificate(found: x509.Certificate) -> dict[str, Any]:
+@lru_cache(_MOST)
+def describe_certificate(found: x509.Certificate) -> Mapping[str, Any]:
     """What the device says of one certificate."""
     key = found.public_key()
     curve = key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else "none"

@@ -75,8 +75,8 @@ class Simulator:
         self._folder = Path(tempfile.mkdtemp(prefix="f5-simulator-")) if folder is None else folder
         self.files = tls.write(self._folder)
         self.ports = _free_ports(layout.PORTS)
-        configuration = layout.usual(self.ports, clock())
-        self.units = [Unit(f"bigip{at}.example.com", configuration, clock) for at in range(1, units + 1)]
+        self._first = layout.usual(self.ports, clock())
+        self.units = [Unit(f"bigip{at}.example.com", self._first, clock) for at in range(1, units + 1)]
         self._active = 0
         self._frozen: Configuration | None = None
         self._calls: list[Call] = []
@@ -240,13 +240,14 @@ class Simulator:
     def reset(self) -> None:
         """All units as at first, the first one active; everything else as it is."""
         with self._lock:
-            configuration = layout.usual(self.ports, self._clock())
             self._active = 0
             for unit in self.units:
-                unit.configuration = unit.saved = configuration
+                unit.configuration = unit.saved = self._first
                 unit.stamp = 0
                 unit.files.clear()
                 unit.transactions.clear()
+                unit.tokens.clear()
+            self.refused_logins.clear()
             self._frozen = None
             self.disconnect(False)
             self.starting(False)
