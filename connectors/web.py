@@ -252,7 +252,7 @@ class Web:
         async for part in response.aiter_bytes():
             received += part
             if len(received) > self._largest:
-                raise AuthorityFault(f"{self.where} sent more than {self._largest} bytes: that is no answer of a CA.")
+                raise AuthorityFault(f"{self.where} sent more than {self._largest} bytes: no answer has that many.")
         return bytes(received)
 
     async def _pinned(self, url: str) -> tuple[str, str, str]:

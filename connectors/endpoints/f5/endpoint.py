@@ -37,7 +37,7 @@ from connectors.endpoints.f5.names import Generation, segment
 from connectors.endpoints.f5.objects import CERTIFICATES, KEYS, PROFILES, VIRTUALS
 from connectors.endpoints.f5.session import TITLE, Refused, Session
 from connectors.endpoints.f5.settings import Settings
-from connectors.endpoints.f5.transaction import Command, carry_out
+from connectors.endpoints.f5.transaction import Command, begin, carry_out, drop
 from connectors.errors import ConnectorError, KeyMissing, Permanent, Retryable
 from connectors.keystores.contract import SigningRequest
 from connectors.registry import ConnectorType, Surroundings
@@ -91,11 +91,12 @@ class F5Endpoint:
         )
 
     async def check(self, place: Place | None = None, /) -> None:
-        """Whether nobody else's changes wait to be synchronized; a device checks its configuration at each change."""
+        """Before there is a place: whether certgate may do here what it will have to. A device checks its configuration
+        by itself, at each change."""
         async with self._session as session:
-            if self._settings.device_group is not None:
-                await group.require_unchanged_elsewhere(session, self._settings.device_group)
-            if place is not None and place.form != NEW_CLIENT_SSL:
+            if place is None:
+                await self._rehearse(session)
+            elif place.form != NEW_CLIENT_SSL:
                 await self._profile(session, place)
 
     async def running(self) -> bool:
@@ -105,11 +106,15 @@ class F5Endpoint:
         return True
 
     async def choose(self, binding: Binding, material: Material) -> Place:
-        """The profile's only entry, or the one of the same key type; a chain that is not complete is refused."""
+        """The profile's only entry, or the one of the same key type. A chain that is not complete is refused, and a
+        device group in which changes of another unit are pending: nothing could be synchronized."""
         contents = certificates.read(material)
         require_complete(contents, material)
         if not isinstance(contents.leaf.public_key(), rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
             raise Permanent("A BIG-IP serves RSA and ECDSA certificates; request one of those key algorithms.")
+        if self._settings.device_group is not None:
+            async with self._session as session:
+                await group.require_unchanged_elsewhere(session, self._settings.device_group)
         if len(binding.places) == 1:
             return binding.places[0]
         fitting = []
@@ -383,6 +388,14 @@ class F5Endpoint:
         words = await group.readiness(session)
         if words:
             raise Retryable(f"{self.title} is still starting: {words}.")
+
+    async def _rehearse(self, session: Session) -> None:
+        """Upload a file, delete it, begin a transaction and drop it: a user who may not is told before there is
+        something to put back."""
+        file = f"{names.PREFIX}-check"
+        await uploads.upload(session, file, b"\n")
+        await uploads.remove_uploads(session, [file])
+        await drop(session, await begin(session))
 
     async def _profile(self, session: Session, place: Place) -> Profile:
         profile = await objects.profile(session, place.certificate)

@@ -122,7 +122,7 @@ class Session:
 
     async def get(self, path: str, query: Mapping[str, str | int] | None = None) -> dict[str, Any]:
         """GET. Raises `Refused` and the outcomes of `Web`, as all of these do."""
-        return (await self._repeated("GET", path, query=query)).object()
+        return _object(await self._repeated("GET", path, query=query))
 
     async def look(self, path: str) -> dict[str, Any] | None:
         """GET; None where the device says that there is no such object."""
@@ -144,12 +144,12 @@ class Session:
         """A request that changes something, sent once (again only where the device was busy and did nothing)."""
         headers = {TRANSACTION_HEADER: str(transaction)} if transaction is not None else {}
         answer = await self._patient(method, path, body=body, headers=headers)
-        return {} if answer.empty else answer.object()
+        return {} if answer.empty else _object(answer)
 
     async def again(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A request that may be done twice: it is sent again where the connection is cut."""
         answer = await self._repeated(method, path, body=body)
-        return {} if answer.empty else answer.object()
+        return {} if answer.empty else _object(answer)
 
     async def delete(self, path: str) -> bool:
         """Delete; one that is not there is success. False where something uses it."""
@@ -293,10 +293,7 @@ class Session:
             raise Retryable(f"{answer.where} gives no token at the moment (status {answer.status}{_quoted(words)}).")
         if answer.status >= 300:
             raise Permanent(f"{answer.where} gives no token (status {answer.status}{_quoted(words)}).")
-        try:
-            told = answer.object().get("token")
-        except AuthorityFault as fault:
-            raise Permanent(f"{fault.message} A BIG-IP does not answer so.") from None
+        told = _object(answer).get("token")
         token = told.get("token") if isinstance(told, dict) else None
         if not isinstance(token, str) or not re.fullmatch(r"[\w.-]{8,4096}", token):
             raise Permanent(f"{answer.where} answered the login without a token: is it a BIG-IP?")
@@ -354,6 +351,13 @@ def _opened(settings: Settings) -> Web:
         patience=settings.timeout_seconds,
         largest=LARGEST_ANSWER,
     )
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    try:
+        return answer.object()
+    except AuthorityFault as fault:
+        raise Permanent(f"{fault.message} A BIG-IP does not answer so.") from None
 
 
 def _words(answer: Answer, secrets: tuple[str, ...] = ()) -> str:

@@ -33,12 +33,24 @@ class Lost(Retryable):
     """Nobody knows whether the transaction was done: look at what it was to change."""
 
 
-async def carry_out(session: Session, commands: Sequence[Command]) -> None:
-    """Do all of the commands or none. Raises `Refused` with the device's words, and `Lost`."""
-    begun = await session.send("POST", TRANSACTIONS, {})
+async def begin(session: Session) -> int:
+    """A transaction; gives its number."""
+    # One that is begun twice ends by itself.
+    begun = await session.again("POST", TRANSACTIONS, {})
     number = begun.get("transId")
     if not isinstance(number, int) or isinstance(number, bool):
         raise Permanent("The device began a transaction without telling its number.")
+    return number
+
+
+async def drop(session: Session, number: int) -> None:
+    """Nobody will commit it."""
+    await session.delete(f"{TRANSACTIONS}/{number}")
+
+
+async def carry_out(session: Session, commands: Sequence[Command]) -> None:
+    """Do all of the commands or none. Raises `Refused` with the device's words, and `Lost`."""
+    number = await begin(session)
     try:
         for command in commands:
             await session.send(command.method, command.path, command.body, transaction=number)
@@ -84,4 +96,4 @@ async def _state(session: Session, number: int, cause: Retryable | None) -> dict
 async def _give_up(session: Session, number: int) -> None:
     """It would end by itself; a device has room for few."""
     with suppress(ConnectorError):
-        await session.send("DELETE", f"{TRANSACTIONS}/{number}")
+        await drop(session, number)

@@ -29,7 +29,7 @@ async def upload(session: Session, name: str, content: bytes) -> str:
 
 
 async def _send(session: Session, name: str, content: bytes) -> None:
-    """All parts in their order. Where one is lost nobody knows whether it arrived: the next try begins with the first."""
+    """All parts in order. Where one is lost nobody knows whether it arrived: the next try begins with the first."""
     size = len(content)
     for start in range(0, size, LARGEST_PART):
         part = content[start : start + LARGEST_PART]

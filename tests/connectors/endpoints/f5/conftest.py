@@ -13,6 +13,7 @@ import pytest
 from connectors.endpoints import procedure
 from connectors.endpoints.contract import Material
 from connectors.endpoints.f5.endpoint import F5Endpoint
+from connectors.errors import RolledBack
 from connectors.registry import Surroundings, find
 from connectors.secrets import resolve
 from tests.simulators.f5 import Faults, Simulator
@@ -54,6 +55,23 @@ class Bigip:
     def at(self, binding: str = "/Common/www", **changes: Any) -> Installation:
         """Where something is installed."""
         return Installation(Described("f5-big-ip", self.settings(**changes), binding, ()), self.home)
+
+    async def refuse_to_serve(self, place: Installation, material: Material) -> RolledBack:
+        """Install while the device serves on what it serves now; gives how that ends."""
+        self.device.freeze()
+        try:
+            with pytest.raises(RolledBack, match="Everything was put back") as caught:
+                await procedure.install(
+                    place.endpoint,
+                    place.product.binding,
+                    material,
+                    journal=place.journal,
+                    progress=place.progress.append,
+                    verify_timeout=dt.timedelta(seconds=0.2),
+                )
+        finally:
+            self.device.freeze(False)
+        return caught.value
 
     def issue(self, *names: str, **more: Any) -> Material:
         """A certificate."""
