@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.endpoints.f5 import names, objects
@@ -48,9 +48,8 @@ def virtual(address: str, *profiles: str, **told: Any) -> Virtual:
 
 
 def probes(profiles: list[Profile], virtuals: list[Virtual], **more: Any) -> dict[str, list[str]]:
-    found = bindings_of(
-        profiles, virtuals, partition="Common", certificate_names=more.pop("certificate_names", {}), **more
-    )
+    more.setdefault("certificate_names", {})
+    found = bindings_of(profiles, virtuals, partition="Common", **more)
     return {one.id: [str(probe) for probe in one.probes] for one in found}
 
 
@@ -98,6 +97,7 @@ def test_inheritance_in_a_circle_ends() -> None:
     assert [binding.shared_with for binding in found] == [["/Common/two"], ["/Common/one"]]
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(), st.one_of(st.none(), st.text(), st.integers(), st.lists(st.none()), st.booleans())))
 def test_whatever_is_told_it_is_read(told: dict[str, Any]) -> None:
     for strange in (told, {**told, "fullPath": "/Common/x", "certKeyChain": [told], "destination": str(told)}):
