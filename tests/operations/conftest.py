@@ -95,23 +95,36 @@ class Records:
             return [(row.action, str(row.outcome)) for row in rows]
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A filled database to begin with, and the place and the one `Database` for all copies of it: with an engine of its
+    own each test would have every statement made anew, which takes as long as all the rest of it."""
+
+    original: Path
+    place: Path
+    database: Database
+
+
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file to copy: filling one takes a while."""
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Filling a database takes a while."""
     folder = tmp_path_factory.mktemp("filled")
-    database = databases.empty(folder)
-    fill(database)
-    database.close()
-    return folder / "certgate.db"
+    made = databases.empty(folder)
+    fill(made)
+    made.close()
+    place = tmp_path_factory.mktemp("records") / "certgate.db"
+    return Filled(folder / "certgate.db", place, Database(f"sqlite:///{place}"))
 
 
 @pytest.fixture
-def records(filled: Path, tmp_path: Path) -> Iterator[Records]:
+def records(filled: Filled, tmp_path: Path) -> Iterator[Records]:
     """Filled as the module's docstring says."""
-    shutil.copyfile(filled, tmp_path / "certgate.db")
-    database = Database(f"sqlite:///{tmp_path}/certgate.db")
-    yield Records(database, tmp_path)
-    database.close()
+    # Whoever still had the one before open does not see this one.
+    for old in filled.place.parent.iterdir():
+        old.unlink()
+    shutil.copyfile(filled.original, filled.place)
+    yield Records(filled.database, tmp_path)
+    filled.database.close()
 
 
 def sightings(session: Session, gateways: Mapping[str, int], endpoint_id: int, managed: str) -> None:
