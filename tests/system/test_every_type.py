@@ -6,7 +6,7 @@ an install that fails and is put back, and is retried without a new order. The e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from sqlmodel import select
 
 from model import messages, naming
-from model.states import CertificateStatus, InstallState
+from model.states import CertificateStatus, InstallState, KeyPlace
 from model.tables import Certificate, Endpoint
 from operations import certificates, requests
 from operations.lookup import identity
@@ -24,14 +24,24 @@ from tests.support.apache import DisposableApache
 from tests.support.f5 import DisposableF5
 from tests.support.haproxy import DisposableHAProxy
 from tests.support.iis import SimulatedIis
+from tests.support.keystore_files import KeystoreFile, ServedKeystore
 from tests.support.nginx import NginxProduct
 from tests.support.pem import PlainFiles, TlsServer
 from tests.support.postfix import PostfixProduct
 from tests.support.postgresql import PostgresqlProduct
 from tests.support.products import Connected, Installation, Product
 from tests.support.sshd import Sshd
+from tests.support.tomcat import DisposableTomcat, TomcatProduct
 from tests.support.world import World
 from workflows.gateways import EndpointDiscoveryWorkflow
+
+
+@contextmanager
+def tomcat(folder: Path) -> Iterator[TomcatProduct]:
+    """A Tomcat with its connector on a PKCS#12 file."""
+    with DisposableTomcat(folder) as made:
+        yield TomcatProduct(made)
+
 
 IN_FILES: dict[str, Callable[[Path], AbstractContextManager[Product]]] = {
     "nginx": NginxProduct,
@@ -40,6 +50,9 @@ IN_FILES: dict[str, Callable[[Path], AbstractContextManager[Product]]] = {
     "haproxy-runtime": lambda folder: DisposableHAProxy(folder, update="runtime"),
     "pem": TlsServer,
     "pem-unserved": PlainFiles,
+    "pkcs12": ServedKeystore,
+    "jks": lambda folder: KeystoreFile(folder, "jks"),
+    "tomcat": tomcat,
     "postfix": lambda _: PostfixProduct(),
     "postgresql": lambda _: PostgresqlProduct(),
 }
@@ -74,7 +87,7 @@ class Life:
 
     async def ended(self, number: int) -> RequestDetail:
         """How a request ended, for good or until somebody says a word."""
-        async for detail in requests.watch(self.world.context("admin"), number, every=0.02):
+        async for detail in requests.watch(self.world.context("admin"), number, every=0.1):
             if detail.install_state in (InstallState.COMPLETED, InstallState.ROLLED_BACK, InstallState.FAILED):
                 return detail
         raise AssertionError(self.world.show(number))
@@ -89,7 +102,7 @@ class Life:
         return sorted(set(await self.seen.served()), key=str)
 
 
-async def added(world: World, product: Product, way: str, settings: dict[str, Any], home: Path) -> Life:
+async def added(world: World, product: Product, way: str, settings: dict[str, Any], home: Path, **more: Any) -> Life:
     """The product as an endpoint whose bindings are known."""
     name = f"{product.type} {way} {home.name}"
     if isinstance(product, Connected):
@@ -102,6 +115,7 @@ async def added(world: World, product: Product, way: str, settings: dict[str, An
             settings=product.settings,
             connection=way,
             connection_settings=settings,
+            **more,
         )
         session.add(row)
         session.flush()
@@ -127,6 +141,17 @@ async def test_the_life_of_a_certificate_over_ssh(
     shared_world: World, product: Product, ssh_server: Sshd, tmp_path: Path
 ) -> None:
     await lived(await added(shared_world, product, "ssh", ssh_server.settings, tmp_path))
+
+
+@pytest.mark.parametrize("product", ["nginx", "haproxy"], indirect=True)
+async def test_keys_that_are_made_on_the_host_and_stay_there(
+    shared_world: World, product: Product, ssh_server: Sshd, tmp_path: Path
+) -> None:
+    keystore = shared_world.gateway_surroundings.home / "keys"
+    before = sorted(keystore.glob("*"))
+    life = await added(shared_world, product, "ssh", ssh_server.settings, tmp_path, key_at_endpoint=True)
+    await lived(life)
+    assert sorted(keystore.glob("*")) == before
 
 
 async def lived(life: Life) -> None:
@@ -158,4 +183,7 @@ async def lived(life: Life) -> None:
     retried = await life.world.until(failed.id, state=InstallState.COMPLETED)
     assert (retried.order_number, retried.issued_fingerprint) == (order, failed.issued_fingerprint)
     assert await life.served() == [failed.issued_fingerprint]
-    assert life.seen.leftovers() == []
+    # Of the keys that were made there, the one in use and the one before it are kept.
+    kept = [name for name in life.seen.leftovers() if "certgate-key-request" in name]
+    assert life.seen.leftovers() == kept
+    assert len(kept) == (2 if first.key_place is KeyPlace.ENDPOINT else 0)
