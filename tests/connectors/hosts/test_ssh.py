@@ -10,19 +10,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 import pytest
 from cryptography import x509
 
-from connectors.errors import Permanent, Retryable
+from connectors.errors import Permanent, Retryable, RolledBack
 from connectors.hosts.ssh import CONNECTOR, connections
 from connectors.hosts.ssh.settings import SshSettings
 from connectors.hosts.ssh.sudo import sudoers
 from connectors.keystores.contract import SigningRequest
 from model.keys import KeyAlgorithm
-from tests.support.installing import hidden_files, trace
+from tests.support.installing import ThrowawayAuthority, fingerprint_of, hidden_files, trace
+from tests.support.nginx import NginxProduct
+from tests.support.products import Installation, Product
 from tests.support.sshd import ACCOUNT_PASSWORD, Sshd, SudoHost, may_mount, ssh_agent, sshd
 from worker.playground import free_port
 
@@ -325,6 +327,19 @@ async def test_an_account_without_a_shell(server: Sshd) -> None:
 # Root.
 
 
+class Over:
+    """A product whose files and commands are reached over SSH."""
+
+    connection = "ssh"
+
+    def __init__(self, product: Product, settings: dict[str, Any]) -> None:
+        self._product = product
+        self.connection_settings = settings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._product, name)
+
+
 @pytest.fixture(scope="module")
 def sudo_host() -> Iterator[SudoHost]:
     """A host with an account that is not root, and a real sudo."""
@@ -480,6 +495,33 @@ async def test_a_sudo_that_asks_for_a_password_is_told(sudo_host: SudoHost, priv
         with pytest.raises(Permanent, match=r"sudo on 127.0.0.1 does not let certgate run .* without a password"):
             await attempt
     assert trace(private) == before
+
+
+async def test_an_nginx_of_root_by_an_account_that_is_not(sudo_host: SudoHost, tmp_path: Path) -> None:
+    with NginxProduct(sudo_host.folder / "nginx") as product:
+        certificate, key = product.files()
+        certificate.parent.chmod(0o700)
+        command = f"{product.settings['command'][0]} -p {product.settings['prefix']} -c {product.nginx.configuration}"
+        connection = {
+            **sudo_host.settings,
+            "sudo_files": [str(path) for path in sorted(certificate.parent.iterdir())],
+            "sudo_commands": [f"{command} -t -q", f"{command} -s reload"],
+        }
+        sudo_host.allow(sudoers(SshSettings.model_validate(connection)))
+        installation = Installation(cast("Product", Over(product, connection)), tmp_path)
+        before = await installation.state()
+        first, second = (ThrowawayAuthority().issue(*product.names) for _ in range(2))
+        await installation.install(first)
+        assert await installation.served() == [fingerprint_of(first)]
+        after = trace(key)
+        assert (after.owner, after.mode) == (before.files[1].owner, before.files[1].mode)
+        good = await installation.state()
+        # The reload is not allowed any more: what was there is put back, and is served.
+        sudo_host.allow(sudoers(SshSettings.model_validate({**connection, "sudo_commands": [f"{command} -t -q"]})))
+        with pytest.raises(RolledBack, match=r"does not let certgate run .* -s reload without a password"):
+            await installation.install(second)
+        assert await installation.state() == good
+        assert installation.leftovers() == []
 
 
 def test_sudoers_has_no_wildcard_that_matches_more() -> None:
