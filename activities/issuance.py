@@ -207,7 +207,7 @@ class Issuance(Records):
                 status=certificate.status,
                 auto_renew=certificate.auto_renew,
             )
-            certificate.renew_at = renewal.due_at(life)
+            certificate.renew_at = renewal.due_at(life) if life.auto_renew else None
             certificate.ask_at = now
             session.add(certificate)
             self._replace(session, request, certificate)
