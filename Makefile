@@ -6,6 +6,8 @@
 .DEFAULT_GOAL := help
 ARGS ?=
 ORDERS ?= 300
+# Tests wait for servers a good third of their time: half as many workers again as there are cores keep these busy.
+WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 BIN := .venv/bin
 
 help: ## this list
@@ -21,9 +23,9 @@ up: ## everything on this machine, until Ctrl-C (ARGS=--headless)
 
 test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k NAME, -n 0)
 	@tools/setup.sh test
-	@exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-drill: ## every order exactly once: 300 from each CA while processes are killed and connections cut (ARGS=-x, ORDERS=1000)
+drill: ## every order exactly once: 300 from each CA, and requests, while processes are killed and connections cut (ORDERS=1000)
 	@tools/setup.sh test
 	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca tests/system/test_kill.py -k "every_order or at_random" $(ARGS)
 

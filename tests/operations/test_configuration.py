@@ -6,7 +6,7 @@ import pytest
 
 from model.errors import Conflict, InvalidInput, NotFound
 from model.tables import CertificateRequest, Endpoint, EndpointBinding
-from operations import authorities, endpoints, keystores, organizations, policies, profiles, trust
+from operations import authorities, endpoints, groups, keystores, organizations, policies, profiles, trust
 from operations.endpoints import EndpointChange, NewEndpoint
 from tests import pki
 from tests.operations.conftest import Records
@@ -85,8 +85,9 @@ def test_an_endpoint_is_edited_setting_by_setting(records: Records) -> None:
 
 def test_an_endpoint_in_use_stays(records: Records) -> None:
     context = records.acting("mrao")
-    with pytest.raises(Conflict, match="1 open request, 1 active installation"):
+    with pytest.raises(Conflict, match="1 place of a group, 1 open request, 1 active installation"):
         endpoints.remove(context, "alpha", "nginx")
+    groups.remove(context, "alpha", "web")
     with records.database.write() as session:
         request = session.get_one(CertificateRequest, 1)
         request.closed = True
