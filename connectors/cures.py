@@ -32,6 +32,25 @@ _CURES: tuple[tuple[str, str], ...] = (
     (r"bring its functions up to date", "Copy certgate's scripts into the JEA module on the host again."),
     (r"as many sessions of", "Wait until sessions have ended there, or raise the limit (MaxShellsPerUser)."),
     (r"TLS certificate of .* can't be verified", "Set ca_file to the CA that issued the host's certificate for WinRM."),
+    (
+        r"tomcat's manager .* refuses the credentials",
+        "Correct manager_user and manager_password: the user needs the role manager-script, or manager-jmx for the JMX "
+        "proxy.",
+    ),
+    (
+        r"is the manager application deployed",
+        "Deploy the manager application there (Debian: tomcat10-admin), correct manager_url, or set reload to hook.",
+    ),
+    (
+        r"has several keys|has no key under .* \(there is",
+        "Name the alias of the key that is used: in the endpoint's settings, or as certificateKeyAlias in server.xml.",
+    ),
+    (r"server\.xml can't be parsed|has a document type or entities", "Mend that file on its host, then ask again."),
+    (
+        r"file, and the endpoint is set as",
+        "Add the endpoint anew with the type that the file is, or name another file.",
+    ),
+    (r"issuers by their names only", "Give that key a keystore file of its own, or make the file a JKS with keytool."),
     (r"setting [\w.]+:", "Edit the settings: the sentence names the field and what it takes."),
     (r"it is an? [\w#]+ file", "Change the keystore's type to what the file is, or name another file."),
     (

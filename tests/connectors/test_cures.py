@@ -52,6 +52,23 @@ from connectors.errors import Permanent, Retryable
         ("Can't read /etc/ssl/private/a.key on web-1: certgate has no permission there.", "Give the user"),
         ("Can't write /etc/ssl/private/a.key on web-1: the disk is full.", "Make room"),
         ("Something else.", AGAIN),
+        ("Tomcat's manager (http://127.0.0.1:1) refuses the credentials (status 401): …", "Correct manager_user and"),
+        (
+            "Tomcat's manager (http://127.0.0.1:1) has no text interface (status 404): is the manager application "
+            "deployed there, and its user in the role manager-script?",
+            "Deploy the manager application",
+        ),
+        (
+            "Can't install at a:1 of Tomcat: the keystore /k has several keys (a, b), and nothing says …",
+            "Name the alias",
+        ),
+        ("/conf/server.xml can't be parsed: mismatched tag: line 1, column 19.", "Mend that file"),
+        ("/k is a JKS file, and the endpoint is set as PKCS#12.", "Add the endpoint anew"),
+        (
+            "The keystore /k would have two different certificates of CN=I, and Java tells issuers by their names "
+            "only, so that …",
+            "Give that key a keystore file of its own",
+        ),
     ],
 )
 def test_each_error_has_its_cure(message: str, start: str) -> None:
