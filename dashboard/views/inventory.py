@@ -230,7 +230,7 @@ def _one_offer(context: Context, row: SeenRow) -> None:
 def _told(row: SeenRow) -> str:
     if row.state == "ignored":
         return f"ignored by {row.ignored_by}: {row.ignored_why}"
-    return row.subject
+    return f"issued by {row.issuer}"
 
 
 def _details(context: Context, row: SeenRow) -> None:
@@ -296,7 +296,7 @@ def _manage_body(about: tuple[int, ...]) -> bool:
     if len(plan) > _SHOWN_PLANS:
         components.quiet(f"and {len(plan) - _SHOWN_PLANS:,} more places.")
     if not good:
-        st.caption("Nothing of this can be requested.")
+        st.caption("Nothing of this can be requested as it is.")
         return False
     st.text_input("Comments", key=_COMMENTS, max_chars=1024, placeholder="Optional; approvers see them")
     asked = f"{len(good):,} certificates are" if len(good) > 1 else "1 certificate is"

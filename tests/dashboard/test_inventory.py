@@ -128,10 +128,13 @@ def test_one_is_ignored_with_a_reason_and_looked_at_again(visit: Visit, scene: S
         assert session.get_one(SeenCertificate, found["network"]).ignored_by is None
 
 
-def test_who_sees_another_organization_only_sees_nothing_of_it(visit: Visit, found: dict[str, int]) -> None:
+def test_what_is_in_a_network_is_not_shown_to_those_whom_the_gateway_serves_beside_others(
+    visit: Visit, found: dict[str, int]
+) -> None:
+    """The gateway of endpoint web serves everybody; Rita is of Acme Ltd alone."""
     app = visit("inventory", login="rita")
-    assert "legacy" not in texts(app)
-    assert "Nothing was seen yet" in texts(app) or "printer.example.com" not in str(rows(app, "Common name"))
+    assert rows(app, "Common name") == ["legacy.example.com"]
+    assert "1 unmanaged" in texts(app)
 
 
 def test_scans_are_listed_with_how_far_they_are(visit: Visit, scene: Scene) -> None:
