@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,6 +17,9 @@ from operations import overview
 from operations.context import Context, now
 from operations.overview import Expiry, FirstSteps, Gateways, Overview
 from operations.requests import Page, RequestRow
+
+# Charts use a pandas that is loaded, also one that another thread is just loading and that is half there: wait for it.
+importlib.import_module("pandas")
 
 _LOOK_AGAIN = timedelta(seconds=15)
 _STATUS_COLOURS: dict[ConnectionStatus, words.Colour] = {
