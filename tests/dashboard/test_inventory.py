@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectors.endpoints.scan import Rules, network, ports
 from model import seen, x509
+from model.errors import Unavailable
 from model.keys import KeyAlgorithm
 from model.states import ScanState, SightingWay
 from model.tables import EndpointBinding, Gateway, NetworkScan, SeenCertificate
@@ -89,7 +91,7 @@ def test_managing_names_what_will_be_requested_and_says_what_became_of_it(
     async def manage(context: Any, which: Any, wish: Any) -> list[inventory_manage.Planned]:
         asked.append((tuple(which), wish))
         plan = inventory_manage.preview(context, which, wish)
-        return [one if one.problem else inventory_manage.replace(one, request_id=77) for one in plan]
+        return [one if one.problem else replace(one, request_id=77) for one in plan]
 
     monkeypatch.setattr(inventory_manage, "manage", manage)
     app = visit("inventory")
@@ -162,7 +164,7 @@ def test_a_scan_is_begun_with_what_the_gateway_allows_in_sight(
     async def begin(context: Any, new: inventory_scans.NewScan) -> inventory_scans.ScanRow:
         asked.append(new)
         inventory_scans._checked(context, _row(scene), new)
-        raise inventory_scans.Unavailable("Temporal does not answer.")
+        raise Unavailable("Temporal does not answer.")
 
     monkeypatch.setattr(inventory_scans, "begin", begin)
     app = visit("network-scans")
