@@ -98,6 +98,12 @@ class _Connection(WSMan):
         self.transport.session = session
         self.deadline = 0.0
 
+    def wind_up(self) -> None:
+        """From now on only what ends the session is sent, and a host that does not answer is not waited for."""
+        self.deadline = time.monotonic() + HELD_SECONDS
+        self.transport.read_timeout = min(self.transport.read_timeout, HELD_SECONDS)
+        self.transport.connection_timeout = min(self.transport.connection_timeout, HELD_SECONDS)
+
     def invoke(self, *arguments: Any, **options: Any) -> ET.Element:
         """Any message. pypsrp would repeat a Receive that is not answered five times, with growing pauses."""
         if time.monotonic() > self.deadline:
@@ -169,7 +175,7 @@ class Session:
 
     def close(self) -> None:
         """Whatever happened before; what can't be deleted now the host deletes after `IDLE_SECONDS`."""
-        self._connection.deadline = time.monotonic() + HELD_SECONDS
+        self._connection.wind_up()
         with suppress(WinRMError, requests.RequestException, DeadlineError):
             self._pool.close()
         self._connection.close()
@@ -183,7 +189,7 @@ def _await_end(connection: _Connection, pipeline: PowerShell, cancelled: threadi
             pipeline.poll_invoke()
     except (DeadlineError, CancelledInThreadError):
         # A moment more, so that nothing goes on there after we have given it up.
-        connection.deadline = time.monotonic() + HELD_SECONDS
+        connection.wind_up()
         with suppress(WinRMError, requests.RequestException, DeadlineError):
             pipeline.stop()
         raise

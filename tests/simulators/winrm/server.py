@@ -20,7 +20,8 @@ from tests.simulators.winrm.shells import Cut, Shells, Silence
 from tests.simulators.winrm.soap import Problem
 
 ENCRYPTED = "application/HTTP-SPNEGO-session-encrypted"
-BOUNDARY = b"Encrypted Boundary"
+# What a client says that signs in by its certificate (WS-Management 1.2, annex C).
+MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
 
 
 class Service(ThreadingHTTPServer):
@@ -129,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         if scheme == "Basic" and self.server.context is not None:
             user, _, password = base64.b64decode(given).decode().partition(":")
             if self.server.accounts.get(user) == password:
+                return True
+        elif scheme == MUTUAL and self.server.context is not None:
+            if self.connection.getpeercert():  # TLS has verified it
                 return True
         elif scheme == "Negotiate":
             return self._negotiated(base64.b64decode(given))

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from connectors.endpoints.iis import scripts
 from tests.pki import make_ca, make_leaf, new_key
@@ -76,6 +77,13 @@ class WinrmSimulator:
             return {**common, "tls": False, "authentication": "ntlm"}
         return {**common, "ca_file": str(self._folder / "ca.pem"), "authentication": "basic"}
 
+    @property
+    def settings_by_certificate(self) -> dict[str, Any]:
+        """The same for a gateway that has a certificate in place of an account."""
+        client = str(self._folder / "client.pem")
+        common = {name: value for name, value in self.settings.items() if name in ("address", "port", "ca_file")}
+        return {**common, "authentication": "certificate", "certificate_file": client, "key_file": client}
+
     def inject(self, fault: Fault, script: str | None = None, times: int = 1) -> None:
         """See `Faults.inject`."""
         self.faults.inject(fault, script, times)
@@ -91,6 +99,11 @@ class WinrmSimulator:
         pair.write_bytes(
             leaf.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        client = make_leaf(authority, key, ["gateway"], not_before=start, not_after=end, usage=usage)
+        (self._folder / "client.pem").write_bytes(client.public_bytes(Encoding.PEM) + pair.read_bytes())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair)
+        context.load_verify_locations(self._folder / "ca.pem")
+        context.verify_mode = ssl.CERT_OPTIONAL
         return context

@@ -159,6 +159,14 @@ async def test_without_tls_every_message_is_encrypted(tmp_path: Path, monkeypatc
         assert plain.service.broken is None
 
 
+async def test_a_gateway_signs_in_by_its_certificate(simulator: WinrmSimulator, tmp_path: Path) -> None:
+    settings = simulator.settings_by_certificate
+    assert await opened(settings).run_script(scripts.GET_SERVER, {}, timeout=SOON)
+    none = {**settings, "key_file": str(tmp_path / "none.pem")}
+    with pytest.raises(Permanent, match=r"none\.pem"):
+        await opened(none).run_script(scripts.GET_SERVER, {}, timeout=SOON)
+
+
 async def test_a_jea_session_calls_functions_and_sends_no_script(simulator: WinrmSimulator) -> None:
     host = opened(simulator.settings, configuration_name=JEA)
     nonsense = Script("Get-CertgateServer", "this text is never sent")
