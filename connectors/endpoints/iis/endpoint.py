@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
@@ -40,14 +41,16 @@ ALGORITHMS = {
     KeyAlgorithm.RSA_4096: ("RSA", 4096),
 }
 LONGEST_COMMON_NAME = 64
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class IisEndpoint:
     """`connectors.endpoints.contract.Endpoint` and `MakesKeys` for the IIS of one Windows host."""
 
-    def __init__(self, settings: IisSettings, host: RunsScripts) -> None:
+    def __init__(self, settings: IisSettings, host: RunsScripts, clock: Callable[[], datetime]) -> None:
         self._settings = settings
         self._host = host
+        self._clock = clock
 
     @property
     def identity(self) -> str:
@@ -118,7 +121,7 @@ class IisEndpoint:
         """Into the store first, where a missing right or a full disk shows, then the binding."""
         contents = certificates.read(material)
         common: dict[str, ScriptValue] = {
-            "FriendlyName": _friendly_name(place),
+            "FriendlyName": f"{_prefix(place)}{self._clock():{TIME}}",
             "Store": self._settings.store,
             "Intermediate": [_encoded(certificate) for certificate in contents.chain],
         }
@@ -154,13 +157,15 @@ class IisEndpoint:
             await self._bind(binding, "", self._settings.store)
 
     async def discard(self, snapshot: Snapshot) -> None:
-        """Delete what certgate once imported for this place, but for the newest ones and those in use."""
+        """Delete what certgate once imported for this place, but for what came last, what was bound before, and what
+        is in use."""
         await self._run(
             scripts.REMOVE_CERTIFICATES,
             {
-                "FriendlyName": _friendly_name(snapshot.place),
+                "Prefix": _prefix(snapshot.place),
                 "Store": self._settings.store,
                 "Keep": self._settings.keep,
+                "Except": [kept.partition(" ")[2] for kept in snapshot.kept.values()],
             },
         )
 
@@ -246,9 +251,10 @@ def _encoded(certificate: x509.Certificate) -> str:
     return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
 
 
-def _friendly_name(place: Place) -> str:
-    """What tells certgate's certificates from all others in the store, and those of this place from those of others."""
-    return f"certgate {place.certificate}"
+def _prefix(place: Place) -> str:
+    """What tells certgate's certificates from all others in the store, and those of this place from those of others, by
+    their friendly names; the time of the import follows."""
+    return f"certgate {place.certificate} "
 
 
 def _key_name(alias: str) -> str:
@@ -277,7 +283,7 @@ def _is_address(name: str) -> bool:
 
 
 def _open(settings: IisSettings, surroundings: Surroundings) -> IisEndpoint:
-    return IisEndpoint(settings, surroundings.require_scripts("IIS"))
+    return IisEndpoint(settings, surroundings.require_scripts("IIS"), surroundings.clock)
 
 
 CONNECTOR: ConnectorType[IisSettings, IisEndpoint] = ConnectorType(

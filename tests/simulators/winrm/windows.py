@@ -299,16 +299,17 @@ class Windows:
 
     def _remove(
         self,
-        FriendlyName: str,
+        Prefix: str,
         Store: str,
         Keep: int,
+        Except: Sequence[str] = (),
     ) -> Sequence[Mapping[str, Any]]:
         used = {bound for bound, _ in self.records.values()}
-        ours = [one for one in self.stores[Store].values() if one.friendly_name == FriendlyName]
-        old = sorted(ours, key=lambda one: one.certificate.not_valid_before_utc, reverse=True)[Keep:]
+        ours = [one for one in self.stores[Store].values() if one.friendly_name.startswith(Prefix)]
+        old = sorted(ours, key=lambda one: one.friendly_name, reverse=True)[Keep:]
         gone = []
         for stored in old:
-            if stored.thumbprint in used:
+            if stored.thumbprint in {*used, *Except}:
                 continue
             self._open(Store, "Remove-CertgateCertificate")
             del self.stores[Store][stored.thumbprint]

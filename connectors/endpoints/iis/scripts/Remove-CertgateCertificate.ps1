@@ -1,9 +1,10 @@
-# Delete certificates that certgate imported under a name, with their keys: not the newest ones, and none in use.
+# Delete certificates that certgate imported for a place, with their keys: not those imported last, and none in use.
 [CmdletBinding()]
 param(
-    [Parameter(Mandatory)] [ValidatePattern('^certgate ')] [string] $FriendlyName,
+    [Parameter(Mandatory)] [ValidatePattern('^certgate .+ $')] [string] $Prefix,
     [Parameter(Mandatory)] [ValidateSet('My', 'WebHosting')] [string] $Store,
-    [Parameter(Mandatory)] [ValidateRange(1, 100)] [int] $Keep
+    [Parameter(Mandatory)] [ValidateRange(1, 100)] [int] $Keep,
+    [string[]] $Except = @()
 )
 
 $ErrorActionPreference = 'Stop'
@@ -15,10 +16,12 @@ $used += [string] $desktop.SSLCertificateSHA1Hash
 
 $folder = Join-Path -Path 'Cert:\LocalMachine' -ChildPath $Store
 $all = @(Get-ChildItem -LiteralPath $folder)
-$ours = $all | Where-Object { $_.FriendlyName -ceq $FriendlyName }
-$old = $ours | Sort-Object -Property NotBefore -Descending | Select-Object -Skip $Keep
+# The name ends with the time of the import.
+$ours = $all | Where-Object { $_.FriendlyName.StartsWith($Prefix, [StringComparison]::Ordinal) }
+$old = $ours | Sort-Object -Property FriendlyName -Descending | Select-Object -Skip $Keep
 foreach ($certificate in $old) {
-    if ($used.IndexOf($certificate.Thumbprint, [StringComparison]::OrdinalIgnoreCase) -ge 0) {
+    if ($Except -contains $certificate.Thumbprint -or
+        $used.IndexOf($certificate.Thumbprint, [StringComparison]::OrdinalIgnoreCase) -ge 0) {
         continue
     }
     # A certificate that was renewed with its key shares it.

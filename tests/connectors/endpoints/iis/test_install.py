@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -45,8 +46,8 @@ def place(iis: SimulatedIis, tmp_path: Path) -> Installation:
 
 
 def stored(iis: SimulatedIis, store: str = "My") -> list[str]:
-    """Friendly names in a store."""
-    return sorted(one.friendly_name for one in iis.windows.stores[store].values())
+    """Friendly names in a store, without the time."""
+    return sorted(one.friendly_name.rpartition(" ")[0] for one in iis.windows.stores[store].values())
 
 
 def ran(iis: SimulatedIis) -> list[str]:
@@ -62,7 +63,7 @@ async def test_certificate_key_and_chain_are_where_windows_looks(
     material, keys = authority.issue("a.example"), set(iis.windows.keys)
     await place.install(material)
     [ours] = [one for one in iis.windows.stores["My"].values() if one.friendly_name]
-    assert ours.friendly_name == f"{FRIENDLY}{iis.port}"
+    assert re.fullmatch(rf"{FRIENDLY}{iis.port} \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{6}}Z", ours.friendly_name)
     assert len(set(iis.windows.keys) - keys) == 1
     assert [one.certificate.subject.rfc4514_string() for one in iis.windows.stores["CA"].values()] == [
         "CN=Intermediate"
@@ -103,7 +104,7 @@ async def test_the_newest_two_stay_and_what_is_not_ours_or_in_use_stays_too(
     [first] = [one.thumbprint for one in iis.windows.stores["My"].values() if one.friendly_name]
     iis.windows.records["0.0.0.0:9443"] = (first, "My")
     # And has one with a name like ours for another place.
-    iis.put(authority.issue("z.example"), "certgate z.example:443")
+    iis.put(authority.issue("z.example"), "certgate z.example:443 2020-01-01")
     for material in materials[1:]:
         await place.install(material)
     names = stored(iis)
@@ -112,6 +113,25 @@ async def test_the_newest_two_stay_and_what_is_not_ours_or_in_use_stays_too(
     assert "certgate z.example:443" in names
     assert names.count("") == foreign.count("")
     assert len(iis.windows.keys) == len(iis.windows.stores["My"])
+
+
+async def test_what_was_bound_before_stays_even_if_it_was_imported_long_ago(
+    iis: SimulatedIis, place: Installation, authority: ThrowawayAuthority
+) -> None:
+    """As after somebody went back to it."""
+    materials = [authority.issue("a.example") for _ in range(4)]
+    await place.install(materials[0])
+    record = f"a.example:{iis.port}"
+    first = iis.windows.records[record]
+    await place.install(materials[1])
+    await place.install(materials[2])
+    assert first[0] not in iis.windows.stores["My"]
+    await place.install(materials[0])
+    await place.install(materials[1])
+    first = iis.windows.records[record]
+    iis.windows.stores["My"][first[0]].friendly_name = f"{FRIENDLY}{iis.port} 2020-01-01T00:00:00.000000Z"
+    await place.install(materials[3])
+    assert first[0] in iis.windows.stores["My"]
 
 
 async def test_a_store_of_ones_own_and_going_back_to_the_other(
