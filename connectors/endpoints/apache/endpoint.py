@@ -241,5 +241,5 @@ def _open(settings: ApacheSettings, surroundings: Surroundings) -> ApacheEndpoin
 
 
 CONNECTOR: ConnectorType[ApacheSettings, ApacheEndpoint] = ConnectorType(
-    name="apache", title="Apache HTTP Server", settings=ApacheSettings, open=_open
+    name="apache", title="Apache", settings=ApacheSettings, open=_open
 )

@@ -41,6 +41,8 @@ class EndpointConformance:
     # Whether it is a process on the host: stopped it is told to be started, with the certificate in place. Others are
     # away when they are stopped (devices), or have nothing to stop (files).
     is_process = True
+    # What goes wrong at each step in turn; fewer for a product that takes long or is run by the suite more than once.
+    failures: Sequence[type[Exception]] = (Permanent, Retryable, RuntimeError)
     # What its folder is called; with a blank and a quote where the rig's own configuration can have that.
     folder = "product"
 
@@ -253,8 +255,13 @@ class EndpointConformance:
         assert place.leftovers() == []
         assert (await place.install(material)).served_after == fingerprint_of(material)
 
-    @pytest.mark.parametrize("kind", [Permanent, Retryable, RuntimeError])
     async def test_an_error_at_each_step_is_put_back(
+        self, place: Installation, authority: ThrowawayAuthority, names: list[str]
+    ) -> None:
+        for kind in self.failures:
+            await self._failing_at_each_step(place, authority, names, kind)
+
+    async def _failing_at_each_step(
         self, place: Installation, authority: ThrowawayAuthority, names: list[str], kind: type[Exception]
     ) -> None:
         def fail(_: str) -> None:
