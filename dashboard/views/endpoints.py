@@ -278,7 +278,11 @@ def _rollback(part: str, row: EndpointRow, form: Form) -> None:
 
 
 def _said(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_said(one)}" for name, one in value.items() if one not in (None, [])
+        )
+    return " ".join(map(_said, value)) if isinstance(value, list) else str(value)
 
 
 def _form(part: str, gateway_id: int, rows: Sequence[EndpointRow], form: Form) -> None:
