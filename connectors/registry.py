@@ -82,9 +82,12 @@ class ConnectorType(Generic[SettingsT, ConnectorT]):
             return self.settings.model_validate(dict(values))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "settings"
+            field = ".".join(str(part) for part in first["loc"])
+            told = first["msg"].removeprefix("Value error, ")
+            if not field:
+                raise Permanent(f"{self.title}: {told}.") from None
             known = ", ".join(sorted(self.settings.model_fields))
-            raise Permanent(f"{self.title}: setting {field}: {first['msg']} (known settings: {known}).") from None
+            raise Permanent(f"{self.title}: setting {field}: {told} (known settings: {known}).") from None
 
 
 @cache

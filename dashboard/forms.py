@@ -6,6 +6,7 @@ as JSON, an empty word for the default. What a field accepts is decided by the s
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
 from collections.abc import Mapping
@@ -60,9 +61,10 @@ class Field:
 
 
 def fields(model: type[BaseModel]) -> list[Field]:
-    """The fields of a settings model, the needed ones first."""
+    """The fields of a settings model: the needed ones first, its own before those that it shares with other models."""
+    own = inspect.get_annotations(model)
     found = [_field(name, info) for name, info in model.model_fields.items()]
-    return sorted(found, key=lambda field: not field.needed)
+    return sorted(found, key=lambda field: (not field.needed, field.name not in own))
 
 
 def draw(model: type[BaseModel], key: str, values: Mapping[str, Any] | None = None) -> None:
