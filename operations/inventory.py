@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -397,7 +397,7 @@ def _mark(context: Context, which: int | str, why: str | None) -> SeenRow:
         return _row(*line)
 
 
-_EXPORTED = (
+_OF_ROW = (
     "fingerprint",
     "common_name",
     "names",
@@ -412,6 +412,8 @@ _EXPORTED = (
     "certificate_id",
     "ignored_by",
     "ignored_why",
+)
+_OF_PLACE = (
     "gateway",
     "way",
     "endpoint",
@@ -426,6 +428,7 @@ _EXPORTED = (
     "last_seen",
     "gone_at",
 )
+_EXPORTED = (*_OF_ROW, *_OF_PLACE)
 
 
 def _export(context: Context, wanted: Filter) -> Iterator[SeenRow]:
@@ -459,11 +462,8 @@ def _all_places(context: Context, session: Session, numbers: list[int], wanted: 
 
 
 def _lines(row: SeenRow) -> list[dict[str, Any]]:
-    values = asdict(replace(row, places=[]))
-    return [
-        {name: values[name] if name in values and name not in shown else shown.get(name) for name in _EXPORTED}
-        for shown in (asdict(place) for place in row.places)
-    ]
+    of_row = {name: getattr(row, name) for name in _OF_ROW}
+    return [{**of_row, **{name: getattr(place, name) for name in _OF_PLACE}} for place in row.places]
 
 
 def _flat(value: Any) -> Any:
