@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from sqlalchemy import func
@@ -387,8 +388,9 @@ def _value(model: type[BaseModel], key: str, word: str) -> Any:
 
 
 def _is_optional_text(annotation: Any) -> bool:
-    of = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(annotation)]
-    return str in of and get_origin(annotation) not in (list, dict)
+    if get_origin(annotation) not in (Union, UnionType):
+        return False
+    return str in [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(annotation)]
 
 
 def types_of(kind: registry.Kind) -> dict[str, type[BaseModel]]:
