@@ -97,6 +97,15 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"permission denied|not permitted|access is denied|has no permission",
         "Give the user that the gateway acts as there the right to it, or set a command with more rights (sudo -n).",
     ),
+    (
+        r"give the user a role",
+        "Give that user the rights that docs/endpoints-f5.md lists, then ask again.",
+    ),
+    (
+        r"active login tokens",
+        "Wait until tokens of that user end (20 minutes), or end some; then ask again.",
+    ),
+    (r"are pending for the device group", "Synchronize the group in the direction that is right, then retry."),
     (r"is not running", "Start the product on its host, then ask again."),
     (
         r"refuses its configuration|configuration can't be read",

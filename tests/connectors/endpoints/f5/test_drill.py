@@ -65,7 +65,7 @@ async def test_it_serves_what_it_should_whatever_is_cut_and_killed(
                 counted = await asyncio.to_thread(killer.run, settings, tmp_path, "/Common/www", first, None)
                 assert counted.told == ""
                 length = proxy.forwarded
-                for _ in range(many(8)):
+                for _ in range(many(6)):
                     material = authority.issue("www.example.com")
                     meant.add(fingerprint_of(material))
                     if dice.random() < 0.6:
