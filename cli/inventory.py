@@ -319,7 +319,7 @@ def _one(row: ScanRow, as_json: bool) -> None:
         "State": row.state,
         "Looked at": f"{row.position} of {row.total} addresses and ports" if row.total else None,
         "Answered": row.answered,
-        "Found": f"{row.found} with a certificate, {row.fresh} certificates that had never been seen",
+        "Found": f"{row.found} with a certificate; {row.fresh} never seen before",
         "Not readable": row.unread or None,
         "Next": row.next_at,
         "Message": row.message,
