@@ -7,12 +7,10 @@ through.
 
 from __future__ import annotations
 
-import random
-import threading
-from collections import Counter
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from tests.simulators import fate
 from tests.simulators.sectigo.faults import Fault as Cut
 
 
@@ -93,60 +91,14 @@ class Faults:
                 raise ValueError(f"{one.name} has to be from 0 to 1")
 
 
-@dataclass
-class _Ordered:
-    fault: Fault
-    on: str
-    times: int
-    skip: int
+class Fate(fate.Fate[Fault]):
+    """Decides. An order means the requests whose method and path have its word in them."""
 
-
-class Fate:
-    """Decides. Faults that a test ordered with `inject` come before those that are drawn."""
+    faults: Faults
 
     def __init__(self, faults: Faults) -> None:
-        self.faults = faults
-        self._lock = threading.Lock()
-        self._ordered: list[_Ordered] = []
-        self._seen: Counter[str] = Counter()
-        self._in_a_row: Counter[str] = Counter()
-
-    def inject(self, fault: Fault, on: str, times: int, skip: int) -> None:
-        """The next `times` requests, after `skip` of them, whose method and path have `on` in them meet `fault`."""
-        with self._lock:
-            self._ordered.append(_Ordered(fault, on, times, skip))
-
-    def forget(self) -> None:
-        """Drop what was ordered and not met yet."""
-        with self._lock:
-            self._ordered.clear()
+        super().__init__(Fault, faults)
 
     def of_request(self, what: str) -> Fault | None:
         """What happens to this request; `what` is its method and path."""
-        with self._lock:
-            for one in self._ordered:
-                if one.on not in what:
-                    continue
-                if one.skip:
-                    one.skip -= 1
-                    continue
-                one.times -= 1
-                if one.times <= 0:
-                    self._ordered.remove(one)
-                return one.fault
-            self._seen[what] += 1
-            drawn = self._draw(f"{what}/{self._seen[what]}")
-            if drawn is None or self._in_a_row[what] >= self.faults.most_in_a_row:
-                self._in_a_row[what] = 0
-                return None
-            self._in_a_row[what] += 1
-            return drawn
-
-    def _draw(self, what: str) -> Fault | None:
-        point = random.Random(f"{self.faults.seed}/{what}").random()
-        for kind in Fault:
-            chance: float = getattr(self.faults, kind.value)
-            if point < chance:
-                return kind
-            point -= chance
-        return None
+        return self.meets(what, lambda on: on in what)

@@ -9,10 +9,10 @@ other: whoever tries again gets through.
 from __future__ import annotations
 
 import random
-import threading
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+
+from tests.simulators import fate
 
 
 class Fault(StrEnum):
@@ -183,29 +183,14 @@ class Plan:
         return cls(0, 0, 0.0, hangs=False, rejects=False, shows_old=False, wrong=None)
 
 
-@dataclass
-class _Ordered:
-    fault: Fault
-    on: str
-    times: int
-    skip: int
-
-
-class Fate:
+class Fate(fate.Fate[Fault]):
     """Decides. Faults that a test ordered with `inject` come before those that are drawn."""
 
-    def __init__(self, faults: Faults) -> None:
-        self.faults = faults
-        self._lock = threading.Lock()
-        self._ordered: list[_Ordered] = []
-        self._wrong: list[Wrong] = []
-        self._seen: Counter[tuple[str, str]] = Counter()
-        self._in_a_row: Counter[tuple[str, str]] = Counter()
+    faults: Faults
 
-    def inject(self, fault: Fault, on: str, times: int, skip: int) -> None:
-        """The next `times` requests of route `on` (``*``: all) after `skip` of them meet `fault`."""
-        with self._lock:
-            self._ordered.append(_Ordered(fault, on, times, skip))
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(Fault, faults)
+        self._wrong: list[Wrong] = []
 
     def issue_wrongly(self, wrong: Wrong, times: int) -> None:
         """The next `times` certificates are wrong in that way."""
@@ -214,31 +199,13 @@ class Fate:
 
     def forget(self) -> None:
         """Drop what was ordered and not met yet."""
+        super().forget()
         with self._lock:
-            self._ordered.clear()
             self._wrong.clear()
 
     def of_request(self, route: str, subject: str) -> Fault | None:
-        """What happens to this request."""
-        with self._lock:
-            for one in self._ordered:
-                if one.on not in ("*", route):
-                    continue
-                if one.skip:
-                    one.skip -= 1
-                    continue
-                one.times -= 1
-                if one.times <= 0:
-                    self._ordered.remove(one)
-                return one.fault
-            key = (route, subject)
-            self._seen[key] += 1
-            drawn = self._draw([*Fault], f"{route}/{subject}/{self._seen[key]}")
-            if drawn is None or self._in_a_row[key] >= self.faults.most_in_a_row:
-                self._in_a_row[key] = 0
-                return None
-            self._in_a_row[key] += 1
-            return Fault(drawn)
+        """What happens to this request; an order means a route, or all (``*``)."""
+        return self.meets(f"{route}/{subject}", lambda on: on in ("*", route))
 
     def of_order(self, subject: str) -> Plan:
         """What will become of this order; `subject` has to be another one for each."""
@@ -251,7 +218,6 @@ class Fate:
             approval = 0
         with self._lock:
             wrong = self._wrong.pop(0) if self._wrong else None
-        drawn = self._draw([*Wrong], f"wrong/{subject}")
         return Plan(
             approval_polls=approval,
             issue_polls=dice.randint(*faults.issue_polls),
@@ -259,14 +225,5 @@ class Fate:
             hangs=dice.random() < faults.hangs,
             rejects=dice.random() < faults.rejects,
             shows_old=dice.random() < faults.shows_old,
-            wrong=wrong or (Wrong(drawn) if drawn else None),
+            wrong=wrong or self.draw(Wrong, f"wrong/{subject}"),
         )
-
-    def _draw(self, kinds: list[Fault] | list[Wrong], what: str) -> str | None:
-        point = random.Random(f"{self.faults.seed}/{what}").random()
-        for kind in kinds:
-            chance: float = getattr(self.faults, kind.value)
-            if point < chance:
-                return kind.value
-            point -= chance
-        return None
