@@ -13,8 +13,9 @@ from dashboard import components, filters, guard, places, session, words
 from dashboard.bridge import bridge
 from dashboard.components import zone
 from model.states import CertificateStatus, ConnectionStatus, Privilege
-from operations import overview
+from operations import inventory_expiry, overview
 from operations.context import Context, now
+from operations.inventory_expiry import Endings
 from operations.overview import Expiry, FirstSteps, Gateways, Overview
 from operations.requests import Page, RequestRow
 
@@ -58,6 +59,9 @@ def _body() -> None:
         with right:
             _section("Orchestration gateways", "hub", lambda: _gateways(context))
         _section("Certificates by their end", "event_upcoming", lambda: _expiry(seen.expiry))
+        unmanaged = inventory_expiry.ending(context)
+        if unmanaged.total:
+            _section("Nobody renews these", "travel_explore", lambda: _unmanaged(unmanaged))
         if seen.changes is not None:
             _section("Recent changes", "history", lambda: _changes(seen))
 
@@ -143,6 +147,20 @@ def _requests(seen: Overview) -> None:
             label = "Issued, open" if status == CertificateStatus.ISSUED else look.words
             with components.tile(count, look.colour):
                 places.link(places.REQUESTS, label, look.icon, {"unfinished": "true", "status": look.words})
+
+
+def _unmanaged(found: Endings) -> None:
+    """Certificates that were seen in use, are not ours, and end soon."""
+    ended = f" ({found.ended:,} ended already)" if found.ended else ""
+    what = (
+        "1 certificate that certgate does not manage ends"
+        if found.total == 1
+        else (f"{found.total:,} certificates that certgate does not manage end")
+    )
+    st.text(f"{what} within 90 days{ended}.")
+    for name, end in found.first[:5]:
+        components.quiet(f"{name}: {words.when(end, zone())}")
+    places.link(places.INVENTORY, "The inventory", "arrow_forward")
 
 
 def _gateways(context: Context) -> None:

@@ -57,6 +57,13 @@ def found(scene: Scene) -> dict[str, int]:
     }
 
 
+def test_the_overview_tells_what_nobody_renews(visit: Visit, found: dict[str, int]) -> None:
+    shown = texts(visit("overview"))
+    assert "1 certificate that certgate does not manage ends within 90 days." in shown
+    assert "legacy.example.com" in shown
+    assert "printer.example.com" not in shown
+
+
 def test_without_anything_seen_the_page_says_where_it_comes_from(visit: Visit) -> None:
     app = visit("inventory")
     assert "Nothing was seen yet" in texts(app)
