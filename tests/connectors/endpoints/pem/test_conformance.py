@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.connectors.endpoints.conformance import EndpointConformance
+from tests.support.dovecot import DovecotProduct
 from tests.support.pem import PlainFiles, TlsServer
 from tests.support.postfix import PostfixProduct
 from tests.support.postgresql import PostgresqlProduct
@@ -38,3 +39,9 @@ class TestPostfix(EndpointConformance):
     @classmethod
     def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
         return PostfixProduct()
+
+
+class TestDovecot(EndpointConformance):
+    @classmethod
+    def product_in(cls, folder: Path) -> AbstractContextManager[Product]:
+        return DovecotProduct()
