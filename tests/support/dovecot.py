@@ -50,7 +50,8 @@ class DovecotProduct:
         self.text = (
             f"base_dir = {self.folder}/run\nstate_dir = {self.folder}/run\nlog_path = {self.folder}/log\n"
             "protocols = imap\nlisten = 127.0.0.1\nssl = yes\nmail_location = maildir:/nowhere\n"
-            "passdb {\n driver = static\n args = nopassword=y\n}\nuserdb {\n driver = static\n args = uid=65534 gid=65534\n}\n"
+            "passdb {\n driver = static\n args = nopassword=y\n}\n"
+            "userdb {\n driver = static\n args = uid=65534 gid=65534\n}\n"
             f"ssl_cert = <{self.certificate}\nssl_key = <{self.key}\n"
             f"local_name {OTHER} {{\n ssl_cert = <{self.other_certificate}\n ssl_key = <{self.other_key}\n}}\n"
             f"service imap-login {{\n inet_listener imap {{\n port = {self.port}\n }}\n"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import Field, field_validator
@@ -145,12 +145,13 @@ class DovecotEndpoint(CertificateFiles):
     async def discover(self) -> Sequence[Binding]:
         """A binding ``default``, and one for each block that names another certificate, such as
         ``local_name imap.example.org``."""
-        values = await self._values("ssl", "listen", "protocols")
         shown = (await self._doveconf("-n")).output
         pairs = _pairs_of(shown)
+        values = await self._values("ssl", "listen", "protocols", *(name for pair in pairs for name in pair))
         blocks = [_Block(()), *_blocks_in(shown, pairs[0][0])]
         doors = await self._doors(values)
-        places = {block: await self._places(block, pairs) for block in blocks}
+        places = {blocks[0]: _places_in(values, pairs)}
+        places |= {block: await self._places(block, pairs) for block in blocks[1:]}
         served = await self._served_where(blocks, doors, {block: found[0] for block, found in places.items()}, pairs)
         off = "ssl is off in its configuration; set ssl = yes." if values.get("ssl") == "no" else None
         uses = []
@@ -199,9 +200,11 @@ class DovecotEndpoint(CertificateFiles):
             return ()
 
     async def check(self, place: Place | None = None, /) -> None:
-        """``doveconf`` reads the whole configuration; with `place` also whether key and certificate match."""
-        await self._doveconf("-n")
-        if place is not None:
+        """``doveconf`` reads the configuration. It does not look into certificates: with `place`, for which only those
+        were exchanged, certgate does."""
+        if place is None:
+            await self._doveconf("-n")
+        else:
             await self.require_match(place)
 
     async def running(self) -> bool:
@@ -260,20 +263,9 @@ class DovecotEndpoint(CertificateFiles):
         return dict(_assignment(line) for line in result.output.splitlines() if "=" in line)
 
     async def _places(self, block: _Block, pairs: Pairs) -> tuple[tuple[Place, ...], str | None]:
-        """Where certificates and keys are, and what stands in the way of exchanging them."""
+        """See `_places_in`; of a block."""
         names = [name for pair in pairs for name in pair]
-        values = await self._values(*names, filters=block.arguments())
-        places = []
-        for certificate_name, key_name in pairs:
-            certificate, key = (_path(values.get(name, "")) for name in (certificate_name, key_name))
-            if values.get(certificate_name, "") in ("", "<"):
-                continue
-            if certificate is None or key is None:
-                return (), f"its {certificate_name} or {key_name} is not a file; put it into one and name it with <."
-            places.append(Place(certificate, key))
-        if not places:
-            return (), f"no certificate is configured for it; set {pairs[0][0]} and {pairs[0][1]}."
-        return tuple(places), None
+        return _places_in(await self._values(*names, filters=block.arguments()), pairs)
 
     async def _doors(self, values: dict[str, str]) -> list[_Door]:
         """All listeners of protocols that are on."""
@@ -310,6 +302,21 @@ def _pairs_of(shown: str) -> Pairs:
     """What the settings are called in the version that doveconf names in its first line."""
     found = re.match(r"# (\d+)\.(\d+)", shown)
     return PAIRS_SINCE_2_4 if found and (int(found[1]), int(found[2])) >= (2, 4) else PAIRS
+
+
+def _places_in(values: Mapping[str, str], pairs: Pairs) -> tuple[tuple[Place, ...], str | None]:
+    """Where certificates and keys are, and what stands in the way of exchanging them."""
+    places = []
+    for certificate_name, key_name in pairs:
+        certificate, key = (_path(values.get(name, "")) for name in (certificate_name, key_name))
+        if values.get(certificate_name, "") in ("", "<"):
+            continue
+        if certificate is None or key is None:
+            return (), f"its {certificate_name} or {key_name} is not a file; put it into one and name it with <."
+        places.append(Place(certificate, key))
+    if not places:
+        return (), f"no certificate is configured for it; set {pairs[0][0]} and {pairs[0][1]}."
+    return tuple(places), None
 
 
 def _blocks_in(shown: str, setting: str) -> list[_Block]:

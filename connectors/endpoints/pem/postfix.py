@@ -154,9 +154,11 @@ class PostfixEndpoint(CertificateFiles):
 
     async def check(self, place: Place | None = None, /) -> None:
         """``postconf`` reads main.cf and master.cf. (``postfix check`` looks at the queue's folders instead, mends them
-        by itself, and says nothing where no terminal is.) With `place` also whether key and certificate match."""
-        await self._services(await self._parameters())
-        if place is not None:
+        by itself, and says nothing where no terminal is.) Neither looks into certificates: with `place`, for which only
+        those were exchanged, certgate does."""
+        if place is None:
+            await self._services(await self._parameters())
+        else:
             await self.require_match(place)
 
     async def running(self) -> bool:
