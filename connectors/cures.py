@@ -58,6 +58,24 @@ _CURES: tuple[tuple[str, str], ...] = (
         "Save the file anew with today's protection: keytool -importkeystore into a new PKCS#12 file does it.",
     ),
     (
+        r"the PIN of the token .* (is locked|has expired)|has no user PIN|one more wrong PIN",
+        "Do at the token what the sentence says, with the token's own tool, then ask again.",
+    ),
+    (
+        r"refuses the PIN|refused this PIN",
+        "Put the right PIN where its reference points to on the gateway's host; after a change in the token itself "
+        "start the gateway again.",
+    ),
+    (
+        r"the token .* is away",
+        "Put the token back into its slot, or mend the way to it; the step is tried again by itself.",
+    ),
+    (r"PKCS#11 module .* can't be loaded", "Install the token's library on the gateway's host, or correct its path."),
+    (
+        r"^the hook .*(failed|did not end within)",
+        "Correct the hook, or what it complains about, then retry; everything was put back.",
+    ),
+    (
         r"passphrase .*(wrong|damaged)|another passphrase|is encrypted, and",
         "Look whether the passphrase reference names the right passphrase on the gateway's host; if it does, put "
         "the file back from a backup.",

@@ -52,6 +52,14 @@ from connectors.errors import Permanent, Retryable
         ("Can't read /etc/ssl/private/a.key on web-1: certgate has no permission there.", "Give the user"),
         ("Can't write /etc/ssl/private/a.key on web-1: the disk is full.", "Make room"),
         ("Something else.", AGAIN),
+        ("The token web refuses the PIN; it is not tried again by itself, …", "Put the right PIN"),
+        ("The token web refused this PIN before, and certgate does not offer it again, …", "Put the right PIN"),
+        ("The PIN of the token web is locked after too many wrong ones: …", "Do at the token"),
+        ("The token web is away: its slot is empty or does not answer.", "Put the token back"),
+        ("The PKCS#11 module /a.so can't be loaded: No such file or directory.", "Install the token's library"),
+        ("The hook systemctl failed with exit status 5: permission denied.", "Correct the hook"),
+        ("The hook /no/such failed: Can't run /no/such on this host: No such file or directory.", "Correct the hook"),
+        ("The hook systemctl did not end within 60 s and was stopped.", "Correct the hook"),
         ("Tomcat's manager (http://127.0.0.1:1) refuses the credentials (status 401): …", "Correct manager_user and"),
         (
             "Tomcat's manager (http://127.0.0.1:1) has no text interface (status 404): is the manager application "
