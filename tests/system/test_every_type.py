@@ -21,6 +21,7 @@ from operations import certificates, requests
 from operations.lookup import identity
 from operations.requests import RequestDetail
 from tests.support.apache import DisposableApache
+from tests.support.dovecot import DovecotProduct
 from tests.support.f5 import DisposableF5
 from tests.support.haproxy import DisposableHAProxy
 from tests.support.iis import SimulatedIis
@@ -54,6 +55,7 @@ IN_FILES: dict[str, Callable[[Path], AbstractContextManager[Product]]] = {
     "jks": lambda folder: KeystoreFile(folder, "jks"),
     "tomcat": tomcat,
     "postfix": lambda _: PostfixProduct(),
+    "dovecot": lambda _: DovecotProduct(),
     "postgresql": lambda _: PostgresqlProduct(),
 }
 DEVICES: dict[str, Callable[[Path], AbstractContextManager[Product]]] = {"f5": DisposableF5, "iis": SimulatedIis}

@@ -47,8 +47,9 @@ STARTTLS = {
 SERVICES = {"imap-login": "imap", "pop3-login": "pop3", "submission-login": "submission", "managesieve-login": "sieve"}
 SERVICES |= {"lmtp": "lmtp"}
 FILTERS = {"local": "local", "local_name": "lname", "protocol": "protocol"}
-# Processes that hold certificates, and how long idle ones are given to end after a reload.
-HOLDERS = ("imap-login", "pop3-login", "submission-login", "managesieve-login", "lmtp")
+# Processes that hold certificates: login processes have them from the one that reads the configuration, which a reload
+# replaces. And how long they are given to end after it.
+HOLDERS = ("dovecot/config", "imap-login", "pop3-login", "submission-login", "managesieve-login", "dovecot/lmtp")
 RETIREMENT_SECONDS = 1.0
 POLL_SECONDS = 0.005
 _UNSEEN = -1
@@ -243,7 +244,8 @@ class DovecotEndpoint(CertificateFiles):
         return [child for child, title in titles.items() if any(holder in title for holder in HOLDERS)]
 
     async def _await_retirement(self, old: Sequence[int]) -> Activation:
-        """An idle process ends with the reload; one that has a client stays with it, and takes no new one."""
+        """An idle process ends with the reload; one that has a client stays with it, and takes no new one. Where none
+        was there, nothing shows that the master has followed the order already."""
         waiting = list(old)
         try:
             async with asyncio.timeout(RETIREMENT_SECONDS):
@@ -252,7 +254,6 @@ class DovecotEndpoint(CertificateFiles):
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             pass
-        # The order reaches the master by signal: that there were no old processes left says nothing yet.
         return Activation.REQUESTED if waiting or not old else Activation.IN_EFFECT
 
     # The configuration.
