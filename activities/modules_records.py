@@ -17,6 +17,7 @@ from activities import modules_takeover
 from activities.modules_file import connectors_here, obstacle, settled
 from activities.records import Records, step_key
 from connectors.errors import Permanent
+from connectors.registry import OWN_INTERFACE
 from model import access, audit, messages, naming
 from model.errors import InvalidInput
 from model.rules import modules
@@ -358,7 +359,9 @@ def _writing_problem(item: Item, there: set[tuple[str, str]]) -> str | None:
     kind, _ = modules.split(item.key)
     needed = [(f"{kind}s", item.manager["type"])]
     if kind == modules.ENDPOINT:
-        needed.append(("hosts", item.manager.get("connection", "local")))
+        connection = item.manager.get("connection", "local")
+        if connection != OWN_INTERFACE:
+            needed.append(("hosts", connection))
     for one in needed:
         if one not in there:
             return f"The gateway has no connector {one[1]!r} for {one[0]}: install it there first."

@@ -50,9 +50,9 @@ class Step:
 
 # The lengths that a plain request's payloads have (P-256, private CA, one name).
 STEPS = {
-    "records.admit": Step(takes=1, gives=1010),
-    "keys.prepare": Step(takes=120, gives=424),
-    "records.accept_csr": Step(takes=430, gives=12),
+    "records.admit": Step(takes=1, gives=1170),
+    "keys.prepare": Step(takes=150, gives=446),
+    "records.accept_csr": Step(takes=455, gives=12),
     "records.decide": Step(takes=80, gives=18),
     "orders.submit": Step(takes=765, gives=20),
     "records.progress": Step(takes=200, gives=0),
@@ -60,7 +60,7 @@ STEPS = {
     "records.request_place": Step(takes=20, gives=80),
     "records.accept_certificate": Step(takes=1550, gives=932),
     "records.plan_install": Step(takes=10, gives=105),
-    "installation.install": Step(takes=1884, gives=557),
+    "installation.install": Step(takes=1910, gives=557),
     "records.record_install": Step(takes=620, gives=4),
     "records.plan_renewal": Step(takes=60, gives=180),
 }

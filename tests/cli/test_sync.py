@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ async def test_look_decide_and_sync(engine: World, certgate: Certgate) -> None:
 
     file = engine.gateway_surroundings.home / modules_file.FILE_NAME
     file.write_text('[endpoints."by hand"]\ntype = "nginx"\n')
+    with engine.database.write() as session:
+        settings = {"address": "192.0.2.5", "username": "certgate", "password": "file:/etc/certgate/f5"}
+        session.add(
+            Endpoint(
+                gateway_id=engine.gateway_id,
+                name="by its own interface",
+                type="f5-big-ip",
+                connection="rest",
+                settings=settings,
+                key_at_endpoint=True,
+            )
+        )
     looked = await call("sync", "local", "--dry-run", "--json")
     assert looked.code == 0, looked.err
     assert looked.value["state"] == "compared"
@@ -38,6 +51,8 @@ async def test_look_decide_and_sync(engine: World, certgate: Certgate) -> None:
     done = await call("sync", "local", "--yes", "--json")
     assert done.code == 0, done
     assert done.value["state"] == "done"
+    kept = tomllib.loads(file.read_text())["endpoints"]["by its own interface"]
+    assert kept == {"type": "f5-big-ip", "connection": "rest", "key_at_endpoint": True, "settings": settings}
 
     with engine.database.write() as session:
         row = session.exec(select(Endpoint).where(Endpoint.name == "by hand")).one()

@@ -166,17 +166,19 @@ async def test_what_an_endpoint_serves_is_taken_under_management_with_one_act(
     assert [place.where for place in inventory.show(context, row.id).places] == [
         f"to-manage {nginx.sites[0].binding_id}"
     ]
-    (planned,) = inventory_manage.preview(context, [row.id])
+    # Others may have made organizations in this world.
+    wish = Wish(organization="Default", comments="Ticket 4711")
+    (planned,) = inventory_manage.preview(context, [row.id], wish)
     assert (planned.names, planned.organization, planned.ca, planned.problem) == (
         ["unmanaged.example.org"],
         "Default",
         "private",
         None,
     )
-    (done,) = await inventory_manage.manage(context, [before], Wish(comments="Ticket 4711"))
+    (done,) = await inventory_manage.manage(context, [before], wish)
     assert done.request_id is not None
     assert requests.show(context, done.request_id).comments == "Ticket 4711"
-    (twice,) = await inventory_manage.manage(context, [row.id])
+    (twice,) = await inventory_manage.manage(context, [row.id], wish)
     assert (twice.request_id, twice.problem) == (None, f"Request {done.request_id} for this binding is under way.")
     await world.until(done.request_id, state=InstallState.KEY_READY)
     await world.say(done.request_id, "approve")

@@ -50,7 +50,7 @@ def answer(value: Any, **headers: str) -> Answer:
     ],
 )
 def test_wrong_settings_get_one_sentence(given: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(Permanent, match="Sectigo Certificate Manager: setting ") as refused:
+    with pytest.raises(Permanent, match=r"^Sectigo Certificate Manager: ") as refused:
         CONNECTOR.configure(given)
     assert message in refused.value.message
     assert "hunter2" not in refused.value.message
