@@ -166,8 +166,8 @@ async def test_what_an_endpoint_serves_is_taken_under_management_with_one_act(
     assert [place.where for place in inventory.show(context, row.id).places] == [
         f"to-manage {nginx.sites[0].binding_id}"
     ]
-    # Others may have made organizations in this world.
-    wish = Wish(organization="Default", comments="Ticket 4711")
+    # Others may have made organizations, profiles and CAs in this world.
+    wish = Wish(organization="Default", profile="server", ca="private", comments="Ticket 4711")
     (planned,) = inventory_manage.preview(context, [row.id], wish)
     assert (planned.names, planned.organization, planned.ca, planned.problem) == (
         ["unmanaged.example.org"],

@@ -52,6 +52,8 @@ ROOT = Path(__file__).resolve().parents[3]
 MOST_ATTEMPTS = 80
 # `make drill` buys that many from each CA.
 DRILL = "CERTGATE_DRILL"
+# Among so many orders some are placed and their answer is lost; among few it may be none.
+ENOUGH = 60
 Step = Literal["submit", "collect"]
 
 

@@ -9,7 +9,7 @@ from connectors.registry import Surroundings
 from connectors.secrets import resolve
 from model import x509
 from model.messages import AuthorityAccess
-from tests.connectors.ca.exactly_once import buy, many, orders
+from tests.connectors.ca.exactly_once import ENOUGH, buy, many, orders
 
 COUNT = many(18)
 
@@ -18,7 +18,7 @@ async def test_every_order_is_one_order_and_one_certificate(tmp_path: Path) -> N
     access = AuthorityAccess("Built-in", "private", {"folder": str(tmp_path / "ca")}, "manager", True)
     bought = await buy(access, orders(access, COUNT), tmp_path, seed=20261124)
     assert bought.kills >= COUNT / 3
-    assert bought.found >= 1
+    assert bought.found >= 1 or COUNT < ENOUGH
     ca = CONNECTOR.open(CONNECTOR.configure(access.settings), Surroundings(tmp_path, resolve))
     kept = {record.accepted.reference: record for record in await ca.records()}
     assert {record.number for record in kept.values()} == set(bought.numbers.values())

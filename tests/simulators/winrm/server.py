@@ -83,7 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent."""
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        if len(content) < length:
+            # Whoever asked was killed while asking.
+            self.close_connection = True
+            return
         if not self._signed_in():
             return
         encrypted = "multipart/encrypted" in self.headers.get("Content-Type", "")
