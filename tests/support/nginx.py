@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,20 @@ class NginxProduct:
     def mend(self) -> None:
         """The port out of the configuration."""
         if self._taken is not None:
+            self.nginx.configuration.write_text(self._configuration)
+            self._await_giving_up()
             self._taken.close()
             self._taken = None
-            self.nginx.configuration.write_text(self._configuration)
+
+    def _await_giving_up(self) -> None:
+        """nginx asks five times for a port, half a second apart, before it gives a reload up: with the port free any
+        earlier that reload would come true, with the certificate that has been put back since."""
+        quiet = 0
+        while quiet < 4 and self.running():
+            log = self.nginx.error_log.read_text(errors="replace")
+            given_up = log.count("bind() to") == 5 * log.count("still could not bind()")
+            quiet = quiet + 1 if given_up else 0
+            time.sleep(0.2)
 
     def files(self) -> Sequence[Path]:
         """Certificate and key of the first site."""

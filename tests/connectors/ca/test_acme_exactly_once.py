@@ -39,8 +39,8 @@ async def test_every_order_is_one_certificate(tmp_path: Path) -> None:
         # Nothing is answered any more, and so nothing listens.
         assert not list((home / "acme").glob("answers/[!.]*"))
         await wait_until(lambda: not is_open(server.http_port))
-        assert bought.kills >= COUNT, bought.kills
-        assert bought.cuts >= COUNT, bought.cuts
+        assert bought.kills >= COUNT / 2, bought.kills
+        assert bought.cuts >= COUNT / 2, bought.cuts
         assert len(set(bought.numbers.values())) == COUNT
         collected = [x509.load_certificate(one.certificate_pem) for one in bought.certificates.values()]
         assert sorted(server.issued()) == sorted(x509.serial_hex(one).lstrip("0") for one in collected)
