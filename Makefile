@@ -25,9 +25,9 @@ test: ## all tests, with the real servers, on all cores (ARGS=tests/worker, -k N
 	@tools/setup.sh test
 	@exec $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
-drill: ## every order exactly once: 300 from each CA, and requests, while processes are killed and connections cut (ORDERS=1000)
+drill: ## every order exactly once: 300 from each CA while processes are killed and connections cut; installs that fail at every step (ORDERS=1000)
 	@tools/setup.sh test
-	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca tests/system/test_kill.py -k "every_order or at_random" $(ARGS)
+	@CERTGATE_DRILL=$(ORDERS) exec $(BIN)/pytest --numprocesses=logical --dist=loadfile --timeout=3600 tests/connectors/ca tests/connectors/endpoints tests/system/test_kill.py -k "every_order or at_random or at_each_step" $(ARGS)
 
 lint: ## ruff, mypy --strict, import-linter
 	@tools/setup.sh test
